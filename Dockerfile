@@ -8,7 +8,7 @@ RUN /opt/secondread/.venv/bin/pip install --no-cache-dir --require-hashes --only
 
 FROM python:3.12-slim-bookworm
 RUN useradd --system --uid 10001 --home-dir /var/lib/secondread --shell /usr/sbin/nologin secondread \
- && install --directory --mode 0700 --owner secondread --group secondread /var/lib/secondread
+ && install --directory --mode 0700 --owner secondread --group secondread /var/lib/secondread /backups
 COPY --from=packages /opt/secondread/.venv /opt/secondread/.venv
 WORKDIR /opt/secondread
 COPY LICENSE app.py pyproject.toml requirements.txt ./

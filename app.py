@@ -145,7 +145,6 @@ async def lifespan(_: App) -> AsyncIterator[None]:
     trail.record_start(db)
     decisions.project(db)
     inbox.remove_unfinished(settings)
-    inbox.remove_old(settings)
     # Made now, or the first unknown name would take twice as long to refuse; beside the first page, not before it.
     threading.Thread(target=passwords.nobodys_hash, name="hash", daemon=True).start()
     if settings.demo:
@@ -169,8 +168,8 @@ async def lifespan(_: App) -> AsyncIterator[None]:
     models = serving(settings)
     with (
         temporary, libraries.loaded_in_background(), interpreter.shared_fairly(),
-        heads.written_daily(db), retention.applied(db), answers_seen.hashing(db), sending.working(db),
-        copies.scheduled(db), background.answered(db), supervised, models,
+        inbox.emptied(settings), heads.written_daily(db), retention.applied(db), answers_seen.hashing(db),
+        sending.working(db), copies.scheduled(db), background.answered(db), supervised, models,
     ):  # fmt: skip
         async with limited(connections):
             log.info("SecondRead is ready")
@@ -205,7 +204,9 @@ else:
         PagesManager.uses_pages_directory = False
         middleware = build_middleware(
             index_html=(Path(st.__file__).parent / "static" / "index.html").read_text(encoding="utf-8"),
-            is_signed_in=lambda token: sessions.person_of(session.database(), session.settings(), token) is not None,
+            is_signed_in=lambda token, *, is_activity=True: (
+                sessions.person_of(session.database(), session.settings(), token, is_activity=is_activity) is not None
+            ),
             may_fetch=media.may_fetch,
             settings=environment,
         )

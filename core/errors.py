@@ -39,7 +39,27 @@ class Conflict(AppError):
     """The state of things does not permit this now (already final, already exists, refers to something)."""
 
 
-class DatabaseAway(Conflict):
+class SiteFault(AppError):
+    """Something of this site is not as it should be now, whatever was asked for: the same may be tried again later."""
+
+
+class DiskFull(Conflict, SiteFault):
+    """There is no space left where it was to be written."""
+
+
+class KeysUnreadable(InvalidInput, SiteFault):
+    """The credentials or certificates that an archive asks for cannot be read as they stand there now."""
+
+
+class NotSaved(Conflict):
+    """The database cannot take anything now (busy, full, moved): what was to be written may be tried again later."""
+
+
+class StateMoved(NotSaved):
+    """Another state folder lies where that of this process was: it saves nothing any more."""
+
+
+class DatabaseAway(NotSaved):
     """The database does not answer now: whatever was not acknowledged may be tried again later."""
 
 

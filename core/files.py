@@ -29,7 +29,7 @@ from pathlib import Path
 from types import FrameType
 from uuid import uuid4
 
-from core.errors import Conflict
+from core.errors import DiskFull
 
 try:
     import fcntl
@@ -69,12 +69,12 @@ def is_disk_full(error: OSError) -> bool:
 
 @contextmanager
 def disk_full_refused(sentence: str = DISK_FULL) -> Iterator[None]:
-    """A full disk in the block becomes Conflict with this sentence; every other failure passes as it is."""
+    """A full disk in the block becomes DiskFull with this sentence; every other failure passes as it is."""
     try:
         yield
     except OSError as error:
         if is_disk_full(error):
-            raise Conflict(sentence) from error
+            raise DiskFull(sentence) from error
         raise
 
 
@@ -86,7 +86,7 @@ def whole_file(
 
     full: the sentence for a full disk. mode: of a new file, under the umask. durable: False for what nothing depends
     on after a power cut, such as a progress that is written every second. replaces: False leaves a file that is there
-    as it is and raises FileExistsError. Raises Conflict (disk full), OSError.
+    as it is and raises FileExistsError. Raises DiskFull, OSError.
     """
     half = path.with_name(temporary_name())
     with disk_full_refused(full):
@@ -125,7 +125,7 @@ def whole_folder(target: Path, *, within: Path | None = None, full: str = DISK_F
     """An empty folder that the block fills; at its end it is `target`, after a failure it is gone.
 
     within: where it lies until then, on the same file system (default: beside the target). Whatever has the target's
-    name is removed only when the new folder is whole. Raises Conflict (disk full), OSError.
+    name is removed only when the new folder is whole. Raises DiskFull, OSError.
     """
     with disk_full_refused(full), temporary_folder(within or target.parent) as half:
         yield half

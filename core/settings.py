@@ -43,6 +43,12 @@ WORKLIST_IDENTITIES: tuple[str, ...] = get_args(WorklistIdentity)
 SECOND_FACTORS: tuple[str, ...] = get_args(SecondFactor)
 THRESHOLD_POLICIES: tuple[str, ...] = get_args(ThresholdPolicy)
 Folder = Annotated[Path, BeforeValidator(lambda one: Path(one).expanduser().resolve() if isinstance(one, str) else one)]
+_LEVELS = {"WARN": "WARNING", "FATAL": "CRITICAL"}
+"""Other words for two levels, as Python's logging has them."""
+LogLevel = Annotated[
+    Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
+    BeforeValidator(lambda one: _LEVELS.get(one.upper(), one.upper()) if isinstance(one, str) else one),
+]
 Switch = Annotated[bool, BeforeValidator(lambda one: one or False if isinstance(one, str) else one)]
 """Of the words that pydantic knows for yes and no; nothing at all is no."""
 
@@ -59,8 +65,8 @@ class Settings:
     state_dir: holds the database, the image store, the site's key and logs; nothing is written elsewhere.
     database_url: empty means SQLite in `state_dir`; `postgresql://user:password@host/name` moves it.
     weights_dir: the shipped models, one folder each.
-    store_url: s3://bucket/prefix, where pictures, heat maps and trained models lie instead of in `state_dir`, so that
-        several machines share them; empty for the folder. store_endpoint: the address of an S3 service that is not
+    store_url: s3://bucket/prefix, where pictures and heat maps lie instead of in `state_dir`, so that several machines
+        share them; empty for the folder. store_endpoint: the address of an S3 service that is not
         Amazon's. store_cache_mib: of what was read from there, as copies on this machine.
     reading_mode: "read_first" hides everything of the AI until a first impression is saved; "concurrent" does not.
     thresholds: "card" takes each model's own, "sensitivity" the one that finds `threshold_sensitivity` per cent of its
@@ -69,7 +75,7 @@ class Settings:
     backup_dir: where backups that the page makes, or the schedule, are written; empty is `backups` in `state_dir`.
     backup_days: one is made by itself every so many days; 0 never. backups_most: so many of those stay.
     upload_mib: one file; study_mib: all files of one study, unpacked; study_files: how many of them.
-    image_megapixels: rows x columns x frames that are decoded at most, in one image.
+    image_megapixels: rows x columns that are decoded at most, of one frame.
     decode_memory_mib, decode_seconds: limits of the process that decodes one file.
     pictures_mib: decoded pictures that a process remembers at most.
     session_idle_minutes, session_hours: when a sign-in ends by itself.
@@ -114,6 +120,7 @@ class Settings:
         language_model_key_file: a file with that, read each time it is needed. language_model_http: pictures may go
         to another machine without TLS (never with a key). language_model_in_report: its words stand in reports.
     demo: three demonstration users and synthetic studies, everything labelled synthetic.
+    log_level: from which on what happens is written into the log.
     """
 
     state_dir: Folder = Path.home() / ".secondread"
@@ -182,7 +189,7 @@ class Settings:
     language_model_http: Switch = False
     language_model_in_report: Switch = False
     demo: Switch = False
-    log_level: str = "INFO"
+    log_level: LogLevel = "INFO"
 
     @model_validator(mode="wrap")
     @classmethod

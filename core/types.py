@@ -69,7 +69,8 @@ class Image:
     warnings: sentences the reader should see before trusting the picture.
     tags: DICOM keywords and values from the allow-list of `core.imaging.dicom.tags`; never identifying.
     patient_hash: keyed hash of PatientID (HMAC-SHA256 with the site's key, hex), or None.
-    colour_share: of the file's pixels, how many were coloured before a grey picture was made of them (Doppler).
+    colour_share: of the file's pixels, how many were coloured before a grey picture was made of them (Doppler); with
+        `frames` the highest share of any, for whichever is read.
     exam_hash: the same of StudyInstanceUID. taken_on: the day of the exam as the file says it, or None.
     regions: where the file says that the picture itself lies (calibrated regions of ultrasound, PS3.3 C.8.5.5), each
         (top, bottom, left, right), ends included; empty where it does not say so. Text stands outside them as a rule.

@@ -30,7 +30,9 @@ def application(db: Database, settings: Settings) -> Starlette:
     inner = [Route("/{path:path}", page), WebSocketRoute("/_stcore/stream", stream)]
     middleware = build_middleware(
         index_html="<script>inline</script>",
-        is_signed_in=lambda token: sessions.person_of(db, settings, token) is not None,
+        is_signed_in=lambda token, *, is_activity=True: (
+            sessions.person_of(db, settings, token, is_activity=is_activity) is not None
+        ),
         may_fetch=lambda path, token: owners.may_fetch(db, media_id(path), sessions.actor_of(token)),
         settings=settings,
     )

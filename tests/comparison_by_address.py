@@ -21,6 +21,7 @@ from core.evaluation.tables.cohort import CardGroup, Cohort, cohort_of_cards, gr
 from core.models.cards import all_cards
 from core.settings import Settings
 from core.types import Estimate
+from pages.parts.tables import UNDEFINED
 
 MODES = ("One score", "Same specificity", "Each its own")
 TABS = ("Pairs", "Calibration", "Decision curve", "Subgroups", "Classes", "Hybrid", "Seeds", "Training")
@@ -152,12 +153,12 @@ def _threshold(threshold: Any) -> str:
     return "above every score" if math.isinf(values[0]) else f"{values[0]:.4g}"
 
 
-def _text(one: Estimate, value: float | None = None) -> str:
-    """A cell: value and interval. value: computed elsewhere, which must be the same."""
+def _text(one: Estimate, value: float | None = None, *, key: str = "") -> str:
+    """A cell: value and interval. value: computed elsewhere, which must be the same. key: of a share."""
     if value is not None:
         assert one.value == value or abs(one.value - value) < 1e-9 or (math.isnan(one.value) and math.isnan(value))
     if math.isnan(one.value):
-        return "n/a nobody called"
+        return f"n/a {UNDEFINED.get(key, 'not defined')}"
     bias = "" if one.bias is None else f" widened: draws lean {one.bias:+.3f}"
     return f"{one.value:.3f} {one.low:.3f} to {one.high:.3f}{bias}"
 
@@ -176,7 +177,7 @@ def _measures(
             [
                 name, f"{len(labels)} {labels.sum()} positive", _text(measured["auc"], roc_auc_score(labels, scores)),
                 _threshold(thresholds[name]),
-                *(_text(shares[name][f"{key}_at_threshold"], value) for key, value in _shares(row).items()),
+                *(_text(shares[name][f"{key}_at_threshold"], value, key=key) for key, value in _shares(row).items()),
                 *(_text(measured[key], own.get(key)) for key in FIXED),
             ]
         )  # fmt: skip

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,12 +19,13 @@ import numpy as np
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, text
 
+from core.records import site_settings
 from core.records.database import db as db_file
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.people import sessions
 from core.records.people.permissions import ROLES, LocalTerminal, Person, SignedIn
-from core.records.reads import predictions, reads, studies, truths
+from core.records.reads import predictions, reads, retention, studies, truths
 from core.records.reads.reads import Impression
 from core.settings import Settings
 from core.types import Explanation, Fit, Image, Modality, Prediction
@@ -276,3 +277,13 @@ def finish(db: Database, reader: Somebody, number: int, pathology: str | None, *
             db, reader, study, breast="R", pathology=pathology, happened_on=date(2024, 1, 1), source="core biopsy"
         )
     return study
+
+
+def remove_by_policy(db: Database, person: Somebody, study_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads this study to its end and lets the month pass after which the site removes its pictures."""
+    reads.record_first_read(db, person, study_id, {"R": CALM})
+    reads.reveal(db, person, study_id)
+    reads.record_final_read(db, person, study_id, {"R": CALM})
+    site_settings.choose(db, person, "keep_pixels_days", 30)
+    monkeypatch.setattr(retention, "now", lambda: tables.now() + timedelta(days=31))
+    assert retention.apply_policy(db) == 1

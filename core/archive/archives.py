@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import Connection, Row, insert, select, update
 
-from core.errors import CHANGED_BY_ANOTHER, Conflict, InvalidInput, NotFound
+from core.errors import CHANGED_BY_ANOTHER, Conflict, InvalidInput, KeysUnreadable, NotFound
 from core.records.archives.outbox import RESULT_KINDS
 from core.records.audit import trail
 from core.records.database import tables
@@ -204,13 +204,13 @@ def _addresses(host: str) -> set[str]:
 
 
 def credentials_of(settings: Settings, name: str) -> Credentials | None:
-    """What signs in to the archive of this name; None for nothing. Raises InvalidInput where it cannot be read."""
+    """What signs in to the archive of this name; None for nothing. Raises KeysUnreadable."""
     lines = settings.archive_credentials.splitlines()
     if settings.archive_credentials_file:
         try:
             lines += Path(settings.archive_credentials_file).expanduser().read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError):
-            raise InvalidInput(
+            raise KeysUnreadable(
                 "The file that SECONDREAD_ARCHIVE_CREDENTIALS_FILE names cannot be read. Check its place and rights."
             ) from None
     for line in lines:
@@ -225,7 +225,7 @@ def _credentials(value: str, name: str) -> Credentials:
         return Credentials(token=value.removeprefix("Bearer ").strip())
     user, is_there, password = value.partition(":")
     if not is_there or not user:
-        raise InvalidInput(f"The credentials of {name} are neither user:password nor Bearer and a token.")
+        raise KeysUnreadable(f"The credentials of {name} are neither user:password nor Bearer and a token.")
     return Credentials(user, password)
 
 

@@ -19,8 +19,17 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, inser
 from core.archive import pushed
 from core.archive.archives import Archive, archive_of, credentials_of
 from core.archive.dicomweb import Criteria, DicomWeb, FoundInstance, FoundStudy
-from core.errors import AppError, ArchiveAway, ArchiveRefused, Conflict, DatabaseAway, InvalidInput
-from core.files import temporary_folder, temporary_parent
+from core.errors import (
+    AppError,
+    ArchiveAway,
+    ArchiveRefused,
+    Conflict,
+    InvalidInput,
+    NotAllowed,
+    NotSaved,
+    SiteFault,
+)
+from core.files import disk_full_refused, temporary_folder, temporary_parent
 from core.imaging.dicom.source import is_uid
 from core.imaging.intake import Intake, keyed_hash, read_study
 from core.imaging.picture import on_one_scale
@@ -31,7 +40,7 @@ from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.locks import AdvisoryLock, hold
-from core.records.people.permissions import Actor, ProcessActor, acting
+from core.records.people.permissions import Actor, ProcessActor, acting, require_permission
 from core.records.queue import DEAD, DONE, FAILED, OPEN, QUEUED, Ended, Held, Lease, Queue
 from core.records.reads.rows import in_worklist
 from core.records.reads.studies import create_study
@@ -43,15 +52,19 @@ log = logging.getLogger(__name__)
 ARRIVALS = Queue(
     tables.arrival, AdvisoryLock.ARRIVALS, kind="arrival", subject="arrival", begins="Is being fetched.",
     again="Waits to be fetched again: the process that fetched it ended.", cancelled="Cancelled.",
-    dead="Fetch it again by hand.", recorded=("study", "n_images", "n_refused"),
+    dead="Fetch it again by hand.", has_result="It is here; the process that fetched it ended before it said more.",
+    recorded=("study", "n_images", "n_refused"),
 )  # fmt: skip
 PURPOSE = "arrival"
 BY_READER, BY_RULE, BY_PUSH = "archive", "watch", "push"
 """Who asked for a study, as the process that makes it (`PROCESS_ACTIONS`)."""
 TRIES_MOST = 10
-"""How often an archive that is away is asked for one study by a reader, over some hours. What rules ask for waits as
-long as it takes: nobody would look for it."""
+"""How often one study is tried for a reader while its archive is away, or something of this site is amiss, over some
+hours. What rules ask for and what was sent waits as long as it takes: nobody would look for it."""
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 15.0, 3600.0
+_SWITCH_ON = (
+    "What the archive sends waits until an administrator switches off and on again that it is taken (page Settings)."
+)
 _NO_PICTURES = ("1.2.840.10008.5.1.4.1.1.88.", "1.2.840.10008.5.1.4.1.1.11.", "1.2.840.10008.5.1.4.1.1.104.",
                 "1.2.840.10008.5.1.4.1.1.66", "1.2.840.10008.5.1.4.1.1.481.", "1.2.840.10008.5.1.4.1.1.9.")  # fmt: skip
 """Object classes (PS3.4 B.5) without pictures: reports, presentation states, documents, segmentations, waveforms."""
@@ -138,14 +151,26 @@ def fetch_prior(db: Database, row: Row[Any], study_uid: str) -> int | None:
 
 def take_pushed(db: Database, archive_id: int, study_uid: str) -> int | None:
     """Have a study made of what an archive sent (`core.archive.pushed`); None while the same exam is being fetched."""
-    arrival, archive = tables.arrival, tables.archive
     with db.begin() as connection:
         hold(connection, AdvisoryLock.ARRIVALS)
-        if connection.execute(_same_exam(db, study_uid, arrival.c.state.in_(OPEN))).first() is not None:
+        if connection.execute(_same_exam(db, study_uid, tables.arrival.c.state.in_(OPEN))).first() is not None:
             return None
-        query = select(func.coalesce(archive.c.pushes_by, archive.c.created_by)).where(archive.c.id == archive_id)
-        person_id = connection.execute(query).scalar_one()
+        person_id = _who_answers(connection, archive_id)
         return _enqueue(db, connection, archive_id, study_uid, asked_by=BY_PUSH, person_id=person_id)
+
+
+def _who_answers(connection: Connection, archive_id: int) -> int:
+    """The person who answers for what an archive sends."""
+    archive = tables.archive.c
+    query = select(func.coalesce(archive.pushes_by, archive.created_by)).where(archive.id == archive_id)
+    person_id: int = connection.execute(query).scalar_one()
+    return person_id
+
+
+def require_taken(db: Database, archive_id: int) -> None:
+    """Raises NotAllowed while whoever answers for what an archive sends may not have studies made of it."""
+    with db.read() as connection:
+        require_permission(connection, ProcessActor(BY_PUSH, _who_answers(connection, archive_id)), "create_study")
 
 
 def is_over(db: Database, row_id: int) -> bool:
@@ -222,22 +247,21 @@ def process_next(db: Database, *, worker: str, machine: str, is_ending: Callable
         return False
     with ARRIVALS.renewed(db, lease, is_ending=is_ending) as held:
         try:
-            outcome = _fetched(db, lease, held)
+            with disk_full_refused():
+                outcome = _fetched(db, lease, held)
         except Ended:
             ARRIVALS.hand_back(db, lease)
             return False
-        except ArchiveAway as away:
-            _try_later(db, lease, str(away))
+        except (ArchiveAway, SiteFault, NotSaved) as away:  # nothing that is wrong with this exam
+            _try_later(db, lease, str(away))  # where even that is not saved, its lease runs out
             return True
-        except DatabaseAway:
-            raise  # taken up again once the lease is over
         except AppError as refused:
             ARRIVALS.finish(db, lease, FAILED, str(refused))
             pushed.remove(db.settings.state_dir, lease.row.exam_hash, lease.id)
             return True
-    _note_study(db, lease, outcome)
     result = {"study": outcome.study_id, "n_images": outcome.n_images, "n_refused": len(outcome.refusals)}
-    result["n_bytes"] = outcome.n_bytes
+    result |= {"n_bytes": outcome.n_bytes, "n_not_here": outcome.n_not_here}
+    _note_study(db, lease, outcome, result)
     ARRIVALS.finish(db, lease, DONE, outcome.sentence, result)
     pushed.remove(db.settings.state_dir, lease.row.exam_hash, lease.id)
     return True
@@ -261,11 +285,11 @@ def _try_later(db: Database, lease: Lease, sentence: str) -> None:
     ARRIVALS.postpone(db, lease, sentence, due_at)
 
 
-def _note_study(db: Database, lease: Lease, outcome: _Outcome) -> None:
-    """The row names its study from now on, and no longer what it is called in its archive. Of a new one earlier exams
-    are looked for."""
+def _note_study(db: Database, lease: Lease, outcome: _Outcome, result: Mapping[str, Any]) -> None:
+    """The row names its study from now on, and no longer what it is called in its archive; so it ends as done, also
+    when this process dies. Of a new one earlier exams are looked for."""
     arrival = tables.arrival
-    values: dict[str, Any] = {"study_id": outcome.study_id, "sealed": ""}
+    values: dict[str, Any] = {"study_id": outcome.study_id, "sealed": "", "result": dict(result)}
     if outcome.n_images and lease.row.prior_of is None:
         values |= {"priors_due_at": tables.now(), "tries": 0}
     with db.begin() as connection:
@@ -275,13 +299,14 @@ def _note_study(db: Database, lease: Lease, outcome: _Outcome) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """n_images: of a new study; 0 where it was here. n_not_here: images that the archive has beyond those. n_bytes: of
-    the files that came."""
+    """n_images: of a new study; 0 where it was here. n_not_here: images that the archive has beyond those. n_changed:
+    images that came again and say something else. n_bytes: of the files that came."""
 
     study_id: str
     n_images: int
     refusals: Sequence[str] = ()
     n_not_here: int = 0
+    n_changed: int = 0
     n_bytes: int = 0
 
     @property
@@ -290,6 +315,11 @@ class _Outcome:
         found = f"{n} {'image' if n == 1 else 'images'}." if n else "It was here already."
         if beyond:
             found += f" The archive has {beyond} more {'image' if beyond == 1 else 'images'} of it."
+        if changed := self.n_changed:
+            found += (
+                f" {changed} {'image' if changed == 1 else 'images'} of it came again with another patient, side, view "
+                "or size than is kept here. If the archive is right, delete the study and fetch it again."
+            )
         return f"{found} {len(self.refusals)} not read: {self.refusals[0]}" if self.refusals else found
 
 
@@ -302,10 +332,14 @@ def _fetched(db: Database, lease: Lease, held: Held) -> _Outcome:
     with db.read() as connection:
         archive = archive_of(connection, lease.row.archive_id)
         there = study_of_exam(connection, lease.row.exam_hash)
-        known = set() if there is None else _uids_here(connection, db.site_key, there)
+        known = {} if there is None else _images_here(connection, db.site_key, there)
     site = site_settings.current(db)
     if lease.row.asked_by == BY_PUSH:
-        return _made(db, lease, held, site, pushed.taken(db.settings.state_dir, lease.row.exam_hash, lease.id), there)
+        paths = pushed.taken(db.settings.state_dir, lease.row.exam_hash, lease.id)
+        try:
+            return _made(db, lease, held, site, paths, there)
+        except NotAllowed as refused:  # the archive was told that it is here, and need not have it any more
+            raise SiteFault(f"{refused} {_SWITCH_ON}") from None
     web = DicomWeb(archive, credentials_of(db.settings, archive.name))
     if there is not None:
         beyond = [one for one in _pictures(db, web, uid) if known and one.uid not in known]
@@ -322,7 +356,13 @@ def _made(db: Database, lease: Lease, held: Held, site: Settings, paths: Sequenc
         raise ArchiveRefused(f"This study has {len(paths)} images; at most {site.study_files} may come here.")
     found = read_study(paths, settings=site, site_key=db.site_key, with_source=True, with_frames=True)
     held.require()
+    own = _own_results(db, [one.source.get("SOPInstanceUID", "") for one in found])
+    found = tuple(one for one in found if one.source.get("SOPInstanceUID") not in own)
     intakes, refusals = _of_exam(found, lease.row.exam_hash)
+    if own and not found:
+        if there:
+            return _Outcome(there, 0)
+        raise ArchiveRefused("These are results of this site, and its study of the exam is not here any more.")
     if not intakes:
         raise ArchiveRefused(f"None of the {len(paths)} images could be read. The first: {refusals[0]}")
     # Read from the files themselves, in the child process, so that nobody trusts what the archive listed.
@@ -331,26 +371,44 @@ def _made(db: Database, lease: Lease, held: Held, site: Settings, paths: Sequenc
     if is_new:
         return _Outcome(study_id, len(intakes), refusals)
     with db.read() as connection:
-        known = _uids_here(connection, db.site_key, study_id)
-    beyond = sum(one.source["SOPInstanceUID"] not in known for one in intakes) if known else 0
-    return _Outcome(study_id, 0, refusals, beyond)
+        known = _images_here(connection, db.site_key, study_id)
+        patient = connection.execute(select(tables.study.c.patient_hash).where(tables.study.c.id == study_id)).scalar()
+    sent = [(one.image, known.get(one.source["SOPInstanceUID"])) for one in intakes if one.image is not None]
+    n_changed = sum(row is not None and _differs(image, row, patient) for image, row in sent)
+    return _Outcome(study_id, 0, refusals, sum(row is None for _, row in sent) if known else 0, n_changed)
+
+
+def _differs(image: Image, row: Row[Any], patient_hash: str | None) -> bool:
+    """Whether a file says something else now than what is kept of it; a side that a reader has set where the file says
+    none stays."""
+    size = (image.height, image.width)
+    return (
+        (image.patient_hash or patient_hash) != patient_hash
+        or any(said and said != kept for said, kept in ((image.laterality, row.laterality), (image.view, row.view)))
+        or (None not in (row.n_rows, row.n_columns) and size != (row.n_rows, row.n_columns))
+    )
 
 
 def _pictures(db: Database, web: DicomWeb, uid: str) -> list[FoundInstance]:
     """Without the pictures that are results of this site, marks and all."""
     found = [one for one in web.instances(uid) if not one.sop_class.startswith(_NO_PICTURES)]
-    sent = tables.outbox.c.sop_instance_uid
-    with db.read() as connection:
-        own = set(connection.execute(select(sent).where(sent.in_([one.uid for one in found]))).scalars())
+    own = _own_results(db, [one.uid for one in found])
     return [one for one in found if one.uid not in own]
 
 
-def _uids_here(connection: Connection, site_key: bytes, study_id: str) -> set[str]:
-    """SOP instance UIDs of the study's images; none once they are forgotten."""
+def _own_results(db: Database, uids: Sequence[str]) -> set[str]:
+    """Those of the objects that this site has made: an archive sends on what it was sent."""
+    sent = tables.outbox.c.sop_instance_uid
+    with db.read() as connection:
+        return set(connection.execute(select(sent).where(sent.in_(uids))).scalars())
+
+
+def _images_here(connection: Connection, site_key: bytes, study_id: str) -> dict[str, Row[Any]]:
+    """SOP instance UID -> image of the study; none once they are forgotten."""
     identity = identity_of(connection, site_key, study_id)
-    image = tables.image.c
-    shas = connection.execute(select(image.sha256).where(image.study_id == study_id)).scalars()
-    return {identity.instances[sha]["SOPInstanceUID"] for sha in shas if identity and sha in identity.instances}
+    rows = connection.execute(select(tables.image).where(tables.image.c.study_id == study_id)).all()
+    instances = identity.instances if identity else {}
+    return {instances[row.sha256]["SOPInstanceUID"]: row for row in rows if row.sha256 in instances}
 
 
 def _room_for_priors(db: Database, archive: Archive, row: Row[Any]) -> int:
@@ -423,11 +481,12 @@ def _stored(db: Database, lease: Lease, intakes: Sequence[Intake], identity: Sou
         )
 
     with db.begin() as connection:
+        person_id = _who_answers(connection, row.archive_id) if row.asked_by == BY_PUSH else row.created_by
         uploaded = _uploaded_before(connection, db.site_key, row.exam_hash, images, identity)
         if uploaded is not None:
             add_identity(connection, *uploaded)
             return uploaded[0], False
-    actor = ProcessActor(row.asked_by, row.created_by)
+    actor = ProcessActor(row.asked_by, person_id)
     return create_study(db, actor, display_name=name, images=images, also=add_identity), True
 
 

@@ -10,7 +10,7 @@ from socket import socket
 from typing import TYPE_CHECKING, Any
 
 from core.archive.archives import Archive
-from core.errors import ArchiveAway, ArchiveRefused, InvalidInput
+from core.errors import ArchiveAway, ArchiveRefused, KeysUnreadable
 from core.settings import Settings
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def associated(
 ) -> Iterator[Association]:
     """An association that proposes this class alone, released at the end of the block.
 
-    Raises ArchiveAway, ArchiveRefused, InvalidInput for certificates of ours that cannot be read.
+    Raises ArchiveAway, ArchiveRefused, KeysUnreadable for certificates of ours.
     """
     from pynetdicom import AE
 
@@ -67,12 +67,12 @@ class NotOffered(Exception):
 
 
 def client_context(settings: Settings) -> ssl.SSLContext:
-    """For associations that we ask for. Raises InvalidInput where a file of ours cannot be read."""
+    """For associations that we ask for. Raises KeysUnreadable."""
     return _context(settings, ssl.Purpose.SERVER_AUTH)
 
 
 def server_context(settings: Settings) -> ssl.SSLContext | None:
-    """For the listener; None where it is to take plain messages. Raises InvalidInput."""
+    """For the listener; None where it is to take plain messages. Raises KeysUnreadable."""
     return _context(settings, ssl.Purpose.CLIENT_AUTH) if settings.dicom_tls_certificate else None
 
 
@@ -98,7 +98,7 @@ def _context(settings: Settings, purpose: ssl.Purpose) -> ssl.SSLContext:
         elif not is_server:
             context.load_default_certs(purpose)
     except (OSError, ssl.SSLError):
-        raise InvalidInput(
+        raise KeysUnreadable(
             "A certificate or key for DICOM messages over TLS cannot be read. Check SECONDREAD_DICOM_TLS_CERTIFICATE, "
             "SECONDREAD_DICOM_TLS_KEY and SECONDREAD_DICOM_TLS_AUTHORITY."
         ) from None

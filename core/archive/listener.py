@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from core.archive import pushed
 from core.archive.archives import Archive, caller_of
-from core.archive.arrivals import is_over, take_pushed
+from core.archive.arrivals import is_over, require_taken, take_pushed
 from core.archive.association import server_context
 from core.archive.commitment import PUSH_MODEL, UNKNOWN, on_report
-from core.errors import AppError, UnreadableImage
+from core.errors import AppError, NotAllowed, UnreadableImage
 from core.imaging.dicom.header import NATIVE, TRANSFER_SYNTAXES
 from core.imaging.dicom.source import read_source_tags
 from core.imaging.dicom.tags import STORAGE_CLASSES
@@ -50,7 +50,8 @@ STATUSES = {
     OUT_OF_RESOURCES: "the disk is full, too much waits, or the object is larger than a file may be here",
     NOT_OF_ITS_CLASS: "the data set names another class or object than the message",
     NOT_UNDERSTOOD: "the data set cannot be parsed, or does not name its study, series and object",
-    NOT_AUTHORISED: "the sender was taken off the list while the association lasted",
+    NOT_AUTHORISED: "the sender was taken off the list while the association lasted, or the account of the "
+    "administrator who lets it send is disabled or has lost that role",
 }
 """Statuses of a C-STORE response (PS3.4 B.2.3) and when each is given."""
 _REJECTED = {"calling": (1, 1, 3)}
@@ -75,6 +76,7 @@ def listening(db: Database, host: str, port: int) -> Iterator[int]:
     handlers: list[Any] = [
         (evt.EVT_REQUESTED, _on_requested, [db]), (evt.EVT_C_STORE, _on_store, [db]),
         (evt.EVT_DATA_RECV, _on_data, [db]), (evt.EVT_N_EVENT_REPORT, _on_event_report, [db]),
+        (evt.EVT_ABORTED, _on_end), (evt.EVT_CONN_CLOSE, _on_end),
     ]  # fmt: skip
     server: Any = entity.start_server(
         (host, port), block=False, evt_handlers=handlers, ssl_context=server_context(db.settings)
@@ -136,6 +138,17 @@ def _on_data(event: Event, db: Database) -> None:
         assoc.abort()
 
 
+def _on_end(event: Event) -> None:
+    """Removes what an association that is over had begun to send, or nobody has looked at: pynetdicom removes the
+    temporary file of an object only once it was handled."""
+    dimse: Any = event.assoc.dimse
+    begun = [getattr(dimse.message, "_data_set_path", None)]
+    begun += [getattr(message, "_dataset_path", None) for _, message in [*dimse.msg_queue.queue]]
+    for path in begun:
+        if isinstance(path, Path):
+            path.unlink(missing_ok=True)
+
+
 def _on_store(event: Event, db: Database) -> int:
     """Status of one object."""
     assoc: Any = event.assoc
@@ -152,6 +165,11 @@ def _on_store(event: Event, db: Database) -> int:
 def _store(db: Database, event: Event, file: Path) -> int:
     archive = _caller(db, event)
     if archive is None or not archive.pushes:
+        return NOT_AUTHORISED
+    try:
+        require_taken(db, archive.id)
+    except NotAllowed:
+        log.warning("An object was not taken: whoever answers for its archive may not let it send any more")
         return NOT_AUTHORISED
     site, state_dir = site_settings.current(db), db.settings.state_dir
     size = file.stat().st_size

@@ -17,7 +17,7 @@ from sqlalchemy import Row, select, update
 from core.archive.archives import archive_of, credentials_of
 from core.archive.arrivals import TRIES_MOST, fetch_prior, wait_seconds
 from core.archive.dicomweb import Criteria, DicomWeb, FoundStudy
-from core.errors import AppError, ArchiveAway
+from core.errors import AppError, ArchiveAway, NotSaved, SiteFault
 from core.records.archives.identity import identity_of
 from core.records.database import tables
 from core.records.database.db import Database
@@ -44,7 +44,9 @@ def look_for_next(db: Database) -> bool:
     tries = row.tries
     try:
         _look(db, row)
-    except ArchiveAway:
+    except NotSaved:
+        raise  # asked for again once `LEASE_SECONDS` are over
+    except (ArchiveAway, SiteFault):
         tries += 1
         if tries < TRIES_MOST:
             due_at = now + timedelta(seconds=wait_seconds(tries))

@@ -28,7 +28,7 @@ from core.archive.arrivals import wait_seconds
 from core.archive.dicomweb import DicomWeb
 from core.archive.results.cad_report import cad_report
 from core.archive.results.content import ResultContent, gather, uid_of
-from core.errors import AppError, ArchiveAway, ArchiveRefused, Conflict, DatabaseAway, NotFound
+from core.errors import AppError, ArchiveAway, ArchiveRefused, Conflict, NotFound, NotSaved, SiteFault, traceback_of
 from core.periodic import repeated
 from core.records import sealed
 from core.records.archives.outbox import MARKS_SENT, RESULTS, sent_before
@@ -61,11 +61,9 @@ def send_next(db: Database, *, worker: str, machine: str, is_ending: Callable[[]
         except Ended:
             RESULTS.hand_back(db, lease)
             return False
-        except ArchiveAway as away:
-            _try_later(db, lease, str(away))
+        except (ArchiveAway, SiteFault, NotSaved) as away:
+            _try_later(db, lease, str(away))  # where even that is not saved, its lease runs out
             return True
-        except DatabaseAway:
-            raise  # taken up again once the lease is over
         except AppError as refused:
             RESULTS.finish(db, lease, FAILED, str(refused))
             return True
@@ -149,10 +147,17 @@ def _make(db: Database, row: Row[Any]) -> bytes:
     content = replace(content, predecessors=predecessors)
     if not content.images:
         raise NotFound("None of the study's images came from the archive, so a result has nothing to refer to.")
-    dataset = _object(db, row, content)
     whole = BytesIO()
-    dataset.preamble = b"\0" * 128  # without it archives store what they cannot read again
-    dataset.save_as(whole, enforce_file_format=True)
+    try:
+        dataset = _object(db, row, content)
+        dataset.preamble = b"\0" * 128  # without it archives store what they cannot read again
+        dataset.save_as(whole, enforce_file_format=True)
+    except ValueError as error:  # of highdicom or pydicom, for what the image's own file says
+        log.error("Result %s cannot be made:\n%s", row.id, traceback_of(error))
+        raise Conflict(
+            "This result cannot be made of what the image's file says. Send the read in another form, and tell whoever "
+            "looks after SecondRead: the log says where it failed."
+        ) from None
     return whole.getvalue()
 
 

@@ -1,9 +1,9 @@
 """Archives that are watched: studies that fit an administrator's rules are fetched without a reader asking for each.
 
 Every archive is asked for the studies of the last days (QIDO-RS). One of them is fetched once the archive has listed
-the same number of objects in two looks, so that an exam that is still arriving is not taken by half. Orthanc itself
-says which studies got complete, whatever their day. What was asked for once, whoever asked and whatever became of it,
-is not asked for again by a rule. Of what is listed nothing is stored but keyed hashes.
+the same number of objects in two looks, or twice no number, so that an exam that is still arriving is not taken by
+half. Orthanc itself says which studies got complete, whatever their day. What was asked for once, whoever asked and
+whatever became of it, is not asked for again by a rule. Of what is listed nothing is stored but keyed hashes.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Any
 from sqlalchemy import Row, or_, select, update
 
 from core.archive.archives import archive_of, credentials_of
-from core.archive.arrivals import fetch_by_rule
+from core.archive.arrivals import BY_RULE, fetch_by_rule
 from core.archive.dicomweb import Criteria, DicomWeb, FoundSeries, FoundStudy
 from core.errors import CHANGED_BY_ANOTHER, AppError, Conflict, InvalidInput
 from core.imaging.intake import keyed_hash
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
-from core.records.people.permissions import Actor, acting
+from core.records.people.permissions import Actor, ProcessActor, acting, require_permission
 
 log = logging.getLogger(__name__)
 
@@ -137,17 +137,20 @@ def look_at_next(db: Database) -> bool:
 
 
 def _look(db: Database, row: Row[Any], state: Mapping[str, Any]) -> dict[str, Any]:
-    """What the state is after one look. Raises ArchiveAway, ArchiveRefused; then the next look sees all of it again."""
+    """What the state is after one look. Raises ArchiveAway, ArchiveRefused, KeysUnreadable; NotAllowed while whoever
+    answers for the rules may not have studies fetched; then the next look sees all of it again."""
     rules = _rules(row.watch)
     with db.read() as connection:
         archive = archive_of(connection, row.id)
+        # Else each study would be asked for, fail, and never be asked for again.
+        require_permission(connection, ProcessActor(BY_RULE, row.watch_by), "create_study")
     web = DicomWeb(archive, credentials_of(db.settings, archive.name))
     is_orthanc = bool(state["is_orthanc"] if "is_orthanc" in state else web.is_orthanc())
     complete, last = web.stable_since(state.get("last")) if is_orthanc else ([], None)
     judged = [_judge(db, row, rules, web, study) for uid in complete for study in web.search(Criteria(study_uid=uid))]
     if None in judged:
         last = state.get("last")  # they are listed again at the next look
-    sizes: dict[str, tuple[int, bool]] = {}
+    sizes: dict[str, tuple[int | None, bool]] = {}  # None: the archive lists no number
     for study in _of_days(web, rules):
         exam = keyed_hash(study.uid, db.site_key) or ""
         size, was_judged = state.get("sizes", {}).get(exam, (-1, False))
@@ -155,7 +158,7 @@ def _look(db: Database, row: Row[Any], state: Mapping[str, Any]) -> dict[str, An
         if is_same and not was_judged:
             judged.append(_judge(db, row, rules, web, study))
             was_judged = judged[-1] is not None
-        sizes[exam] = (study.n_instances or 0, is_same and was_judged)
+        sizes[exam] = (study.n_instances, is_same and was_judged)
     asked, unknown = judged.count(True), judged.count(None)
     sentence = f"{len(sizes)} listed in the days that are watched; {asked or 'none'} to be fetched now."
     if unknown:

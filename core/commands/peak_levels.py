@@ -2,7 +2,7 @@
 
 The level is chosen on the validation cases of the model's card and measured on its test cases; both only where the
 model calls the image and the manifest names an outline of a lesion. The weights of a model that was measured in folds
-were fitted to every one of its cases: its level is chosen on those, and measured on the manifest's other collections,
+were fitted to every one of its cases: its level is chosen on those, and measured on the manifests' other collections,
 of which it learned nothing. It has a level only where half of the peaks lay inside there, too.
 """
 
@@ -18,8 +18,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as Raster
 
+from core.errors import NotFound
 from core.findings.proposals import LEVELS_FILE, SHARE_WANTED, hits, level_for
 from core.imaging.decoded import Limits
+from core.imaging.masks import lesion_grey
 from core.imaging.picture import read_picture
 from core.imaging.preprocess import heat_map
 from core.models.cards import Card, live_cards
@@ -33,19 +35,26 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Its options."""
     parser.add_argument("manifest", type=Path, help="a manifest with a column mask")
     parser.add_argument("models", nargs="+", help="ids of live models")
+    parser.add_argument(
+        "--also",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="MANIFEST",
+        help="a further one; its files are relative to the same folder",
+    )
     parser.add_argument("--most", type=int, default=200, help="validation and test cases each, at most")
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the levels into the file that the product reads; one sentence a model."""
-    site = Settings.from_environment()
-    with args.manifest.open(encoding="utf-8", newline="") as stream:
-        masks = {row["file"]: row["mask"] for row in csv.DictReader(stream) if row.get("mask")}
-    root = next(folder for folder in args.manifest.resolve().parents if (folder / next(iter(masks))).is_file())
+    cards = {card.model_id: card for card in live_cards(Settings.from_environment())}
+    unknown = sorted(set(args.models) - set(cards))
+    if unknown:
+        raise NotFound(f"Not a live model: {', '.join(unknown)}. Live are {', '.join(sorted(cards))}.")
+    masks, root = _outlines((args.manifest, *args.also))
     stored = json.loads(LEVELS_FILE.read_text(encoding="utf-8"))
-    for card in live_cards(site):
-        if card.model_id not in args.models:
-            continue
+    for card in (cards[model_id] for model_id in dict.fromkeys(args.models)):
         validation = pairs(card, cases_of(card, "validation"), masks, root, args.most)
         test = pairs(card, unseen_cases(card, masks), masks, root, args.most)
         level = level_for(validation)
@@ -61,6 +70,27 @@ def run(args: argparse.Namespace) -> int:
         )
     LEVELS_FILE.write_text(json.dumps(stored, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return 0
+
+
+def _outlines(manifests: Sequence[Path]) -> tuple[dict[str, str], Path]:
+    """The outline of each picture that has one, and the folder above the first manifest that both are relative to.
+
+    Raises:
+        NotFound: a manifest is not there, names no outline, or none of its pictures lies where it says.
+    """
+    masks: dict[str, str] = {}
+    for manifest in manifests:
+        if not manifest.is_file():
+            raise NotFound(f"There is no file {manifest}. Each manifest is given as a path from here.")
+        with manifest.open(encoding="utf-8", newline="") as stream:
+            masks |= {row["file"]: row["mask"] for row in csv.DictReader(stream) if row.get("mask")}
+    for folder in manifests[0].resolve().parents if masks else ():
+        if (folder / next(iter(masks))).is_file():
+            return masks, folder
+    raise NotFound(
+        "The manifests name no picture with an outline that is here: "
+        "they need the columns file and mask, relative to a folder above the first of them."
+    )
 
 
 def cases_of(card: Card, split: str) -> list[str]:
@@ -102,7 +132,7 @@ def pairs(card: Card, cases: Sequence[str], masks: Mapping[str, str], root: Path
             outline = np.zeros((image.height, image.width), bool)
             for name in masks[case].split("|"):
                 with Raster.open(root / name) as raster:
-                    outline |= np.asarray(raster.convert("L").resize((image.width, image.height))) > 127
+                    outline |= np.asarray(lesion_grey(raster).resize((image.width, image.height))) > 127
             if outline.any():
                 found.append((heat_map(explanation, "fused", explanation.positive_index), outline))
     return found

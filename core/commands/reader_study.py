@@ -21,6 +21,7 @@ from core.evaluation.statistics.reader_study_summary import (
     analyse,
     binormal_rows,
     measure_title,
+    not_inferior_sentences,
     odds_sentence,
     one_shot_sentence,
     sentence,
@@ -157,7 +158,8 @@ def _lines(found: dict[str, Any]) -> list[str]:
             lines.append(f"{measure.capitalize()} by estimating equations: {odds_sentence(found[f'{measure}_gee'])}")
     lines += ["", "One-shot U-statistic (Gallas 2006), area"]
     for one in found["one_shot"]:
-        lines.append(f"  {one_shot_sentence(one)}, variance {one['variance']:.3e}")
+        variance = f", variance {one['variance']:.3e}" if one["is_one_case_each"] else ""
+        lines.append(f"  {one_shot_sentence(one)}{variance}")
     lines += ["", "Area under each reader's binormal curve (Dorfman & Alf 1969), beside the empirical one"]
     for row in binormal_rows(found):
         fitted = f"{row['binormal area']:.4f}, a {row['a']:.3f}, b {row['b']:.3f}"
@@ -181,8 +183,7 @@ def _lines_of_merit(found: dict[str, Any]) -> list[str]:
     if "dbm" in found:
         dbm = found["dbm"]
         lines.append(f"  DBM (pseudovalues): F({dbm['df1']}, {dbm['df2']:.2f}) = {dbm['f']:.3f}, p {dbm['p']:.3g}")
-    for pair, p in found.get("not_inferior", {}).items():
-        lines.append(f"  {pair}: the first is not inferior by the margin, one-sided p {p:.3g}")
+    lines += [f"  {said}" for said in not_inferior_sentences(found)]
     if "power" in found:
         lines.append(f"  power at this size: {found['power']:.3f}")
     return lines

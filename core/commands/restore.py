@@ -21,9 +21,15 @@ def run(args: argparse.Namespace) -> int:
     """Restore and say what there is again; that it was done is in the restored audit trail."""
     if not args.file.is_file():
         raise NotFound("There is no such backup file.")
-    summary = restore(Settings.from_environment(), args.file, partial(print, file=sys.stderr))
+    settings = Settings.from_environment()
+    summary = restore(settings, args.file, partial(print, file=sys.stderr))
     sys.stdout.write(
         f"Restored {summary.n_files} files; the audit trail with its {summary.n_audit} rows verifies. "
         "Everybody signs in anew with the password they had.\n"
     )
+    if settings.store_url:
+        sys.stdout.write(
+            "Its pictures lie in the state folder. Before it starts with a bucket, name an empty prefix in "
+            "SECONDREAD_STORE_URL and run `python -m core store take-in`.\n"
+        )
     return 0

@@ -80,6 +80,25 @@ class Proposal:
         if self.answer not in ANSWERS or self.mark.kind not in ("point", "outline"):
             raise InvalidInput("A proposal is a point or an outline that is accepted, edited, rejected or open.")
 
+    def to_json(self) -> dict[str, Any]:
+        """As a draft keeps it: without the answer, which follows from the draft's marks."""
+        return {
+            "mark": self.mark.to_json(),
+            "model_id": self.model_id,
+            "weights_sha256": self.weights_sha256,
+            "strength": self.strength,
+            "level": self.level,
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Proposal:
+        """Raises InvalidInput for what is no proposal."""
+        try:
+            numbers = float(stored["strength"]), float(stored["level"])
+            return cls(Mark.from_json(stored["mark"]), str(stored["model_id"]), str(stored["weights_sha256"]), *numbers)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidInput("This is not a proposal of a model.") from error
+
 
 def peaks_of(heat: np.ndarray, level: float, most: int = PEAKS_MOST) -> tuple[Peak, ...]:
     """The local maxima of a map (H, W) in [0, 1] that reach the level, the strongest first, at most `most`.

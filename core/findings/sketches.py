@@ -80,12 +80,15 @@ def sketches_of(annotations: Annotations, prefix: str) -> tuple[Sketch, ...]:
     )  # fmt: skip
 
 
-def redrawn(sketches: Sequence[Sketch], drawn: Sequence[Drawn]) -> tuple[Sketch, ...]:
-    """The sketches after marks were drawn, moved or taken away: a new mark is a sketch of its own, at the end."""
+def redrawn(sketches: Sequence[Sketch], drawn: Sequence[Drawn], added: Collection[str] = ()) -> tuple[Sketch, ...]:
+    """The sketches after marks were drawn, moved or taken away: a new mark is a sketch of its own, at the end.
+
+    added: ids of marks that whoever drew did not have on the screen yet; they stay.
+    """
     now = dict(drawn)
     found = []
     for sketch in sketches:
-        marks = tuple((uid, now.pop(uid)) for uid, _ in sketch.marks if uid in now)
+        marks = tuple((uid, now.pop(uid, mark)) for uid, mark in sketch.marks if uid in now or uid in added)
         if marks:
             found.append(replace(sketch, marks=marks))
     return (*found, *(Sketch((one,)) for one in now.items()))
@@ -143,14 +146,11 @@ def annotations_of(sketches: Sequence[Sketch], places: Places) -> Annotations:
     return Annotations(tuple(findings), tuple(measurements))
 
 
-def proposal_uid(number: int) -> str:
-    """What names the mark of a proposed peak in a form. number: of the peak, from 0."""
-    return f"proposal-{number}"
-
-
-def outline_uid(image_sha256: str, frame: int, number: int) -> str:
-    """What names the mark of a proposed outline in a form: the same for the same picture. number: from 0."""
-    return f"outline-{image_sha256[:16]}-{frame}-{number}"
+def proposal_uid(kind: str, weights_sha256: str, image_sha256: str, frame: int, number: int) -> str:
+    """What names the mark of a proposal in a form: the same for the same network and picture, and for no other, so that
+    what a reader answered stays with what was shown. kind: of the mark. number: within the picture, from 0."""
+    name = "outline" if kind == "outline" else "proposal"
+    return f"{name}-{weights_sha256[:8]}-{image_sha256[:16]}-{frame}-{number}"
 
 
 def answered(
@@ -165,6 +165,27 @@ def answered(
         if uid in drawn:
             answer = "accepted" if drawn[uid].to_json() == proposal.mark.to_json() else "edited"
         found.append(replace(proposal, answer=answer))
+    return tuple(found)
+
+
+def still_answered(
+    saved: Sequence[Proposal], begun: Sequence[Sketch], sketches: Sequence[Sketch]
+) -> tuple[Proposal, ...]:
+    """The proposals that were saved with a read, with what the reader does with each in a correction of it.
+
+    begun: the sketches that the correction began with. A finding on an accepted proposal is still the model's where it
+    is left as it is, edited where it is moved, and rejected where it is taken away; every other answer stays.
+    """
+    left = {uid: mark.to_json() for sketch in begun if sketch.type for uid, mark in sketch.marks}
+    drawn = {uid for sketch in sketches if sketch.type for uid, _ in sketch.marks}
+    found: list[Proposal] = []
+    for one in saved:
+        uid = next((uid for uid, mark in left.items() if mark == one.mark.to_json()), None)
+        if one.answer == "accepted" and uid is not None:
+            del left[uid]
+            found += answered({uid: one}, sketches, () if uid in drawn else (uid,))
+        else:
+            found.append(one)
     return tuple(found)
 
 

@@ -247,7 +247,7 @@ def answer_here(request: dict[str, Any], stream: BinaryIO) -> tuple[dict[str, An
     if request["source_tags"]:
         from core.imaging.dicom.source import source_of  # pydicom loads only where needed
 
-        decoded.source = source_of(stream, request["source_tags"])
+        decoded.source = source_of(stream, request["source_tags"], is_voi_signed=decoded.is_voi_signed)
     pixels = np.ascontiguousarray(decoded.pixels, "<f4")
     facts = {name: getattr(decoded, name) for name in Decoded.__slots__ if name != "pixels"}
     facts["windows"] = [asdict(window) for window in decoded.windows]

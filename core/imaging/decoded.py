@@ -59,7 +59,8 @@ class Decoded:
     source: whose and which object it is (`core.imaging.dicom.source`), only to be sealed; empty unless asked for.
     pixel_aspect, view_modifiers, is_scored_alone, guessed_bits, needs_side, regions: as in `core.types.Image`.
     not_scored: why no model reads it if it is a mammogram. pixels_unknown: why none does whatever it is, because
-    nobody can know what the pixels mean; "" both where models read it.
+    nobody can know what the pixels mean; "" both where models read it. is_voi_signed: the values of a grey picture
+    that go into a window or VOI table are below 0 somewhere, which says how the table begins (PS3.3 C.11.2.1.1).
     """
 
     pixels: np.ndarray
@@ -87,6 +88,7 @@ class Decoded:
     needs_side: bool = False
     pixels_unknown: str = ""
     regions: tuple[tuple[int, int, int, int], ...] = ()
+    is_voi_signed: bool = False
 
 
 def clean_text(value: object, limit: int = 64) -> str:

@@ -31,6 +31,12 @@ _FRONT_SIDE = 512
 _TIME = re.compile(r"(\d\d)(?::?(\d\d)(?::?(\d\d(?:\.\d{1,6})?))?)?", re.ASCII)
 _TOUCHES, _TOUCHES_NOT = 0.5, 0.05
 _TAPERED = 0.6
+_UPSIDE_DOWN = (
+    "By its tags (PatientOrientation) this picture is stored upside down: upper and lower are exchanged on the screen."
+)
+_ON_ITS_SIDE = (
+    "By its tags (PatientOrientation) this picture is stored on its side: it is shown and read as it is stored."
+)
 CONTRADICTING_WALL = (
     "PatientOrientation says that the chest wall lies at the other edge than the one that the breast touches; the "
     "picture hangs by its pixels. It may be mirrored: check left and right on the image."
@@ -56,7 +62,8 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Places row by row. is_same_scale: sizes are in millimetres for all of them, so show them at one scale."""
+    """Places row by row. is_same_scale: sizes are in millimetres for all mammograms, so show what has a spacing at one
+    scale."""
 
     places: tuple[Place, ...]
     columns: int
@@ -218,6 +225,18 @@ def contradicts_orientation(pixels: np.ndarray, tags: Mapping[str, str]) -> bool
         return False
     seen = _sure_wall(pixels)
     return seen is not None and seen != stated
+
+
+def turned_text(tags: Mapping[str, str]) -> str:
+    """That a mammogram is stored upside down or on its side, by PatientOrientation (PS3.3 C.7.6.1.1.1); "" else.
+
+    Columns of a lateral view run to the feet (`A\\F`); those of a craniocaudal one to a side, so that neither direction
+    names head or feet.
+    """
+    rows, _, columns = tags.get("PatientOrientation", "").upper().partition("\\")
+    if columns.strip().startswith("H"):
+        return _UPSIDE_DOWN
+    return _ON_ITS_SIDE if rows.strip().startswith(("H", "F")) else ""
 
 
 def _stated_wall(tags: Mapping[str, str]) -> str | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from itertools import islice
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
@@ -32,6 +33,8 @@ _FOLDER_LIMIT = 20_000
 _NAME_LIMIT = 200
 FRAMES_MIB_MOST = 512
 """What the frames of one file may take, packed: a clip of some hundred, a stack of some eighty slices."""
+_IN_MEMORY = 2
+"""What the pictures of a study may take here, by the bytes of its files unpacked: stored in two, a value takes four."""
 SIDE_UNKNOWN = "The file does not say which breast it shows; set left or right before reading."
 """A warning that is over once somebody has stated the side."""
 
@@ -65,6 +68,40 @@ class _Request:
     with_frames: bool = False
 
 
+class _Room:
+    """Bytes that pictures which are read together may still take, for several threads. Other frames of a file have what
+    the pictures leave, and never keep a picture out: which of them is decoded first is chance.
+
+    taken: bytes that those read before have already.
+    """
+
+    def __init__(self, settings: Settings, taken: int) -> None:
+        self.most_mib = _IN_MEMORY * settings.study_mib
+        self._pictures, self._frames = taken, 0
+        self._turn = Lock()
+
+    def take(self, n_bytes: int) -> bool:
+        """Whether there is room for a picture of so many, which is its own then."""
+        with self._turn:
+            if self._pictures + n_bytes > self.most_mib * MIB:
+                return False
+            self._pictures += n_bytes
+            return True
+
+    def take_frame(self, n_bytes: int) -> bool:
+        """Whether there is room for another frame of so many. Of a negative number: give them back."""
+        with self._turn:
+            if n_bytes > 0 and self._pictures + self._frames + n_bytes > self.most_mib * MIB:
+                return False
+            self._frames += n_bytes
+            return True
+
+
+def bytes_of(image: Image) -> int:
+    """What a picture takes in memory, with its other frames."""
+    return image.pixels.nbytes + sum(map(len, image.frames))
+
+
 def read_upload(
     data: bytes | Path,
     name: str,
@@ -76,17 +113,19 @@ def read_upload(
     site_key: bytes = b"",
     with_source: bool = False,
     with_frames: bool = False,
+    taken: int = 0,
 ) -> tuple[Intake, ...]:
     """One Intake for a picture, one a member for a zip; never raises for a bad file.
 
     modality: what the person says it is; a DICOM's tags win. frame: of a multi-frame file, from 0. window: which of
     the file's windows, from 0 (None: the first). site_key: keys `Image.patient_hash` and `Image.exam_hash`; without it
-    there are none. with_source: fill `Intake.source` with `OF_UPLOAD`. with_frames: fill `Image.frames`. Pictures of a
-    zip may be of several studies, so their guessed bits are not settled together here.
+    there are none. with_source: fill `Intake.source` with `OF_UPLOAD`. with_frames: fill `Image.frames`. taken: what
+    pictures take in memory that are kept beside these, in bytes. Pictures of a zip may be of several studies, so their
+    guessed bits are not settled together here.
     """
     source_tags = OF_UPLOAD if with_source else ()
     request = _Request(settings, modality, frame, window, site_key, source_tags, with_frames)
-    return tuple(_read_all(_expand(data, name, settings), request))
+    return tuple(_read_all(_expand(data, name, settings), request, taken=taken))
 
 
 def read_study(
@@ -157,17 +196,19 @@ def _expand(data: bytes | Path, name: str, settings: Settings) -> Iterator[_Sour
 
 
 def _read_all(
-    sources: Iterator[_Source], request: _Request, arrived: Callable[[list[Intake]], None] = lambda done: None
-) -> list[Intake]:
+    sources: Iterator[_Source], request: _Request, arrived: Callable[[list[Intake]], None] = lambda done: None,
+    taken: int = 0,
+) -> list[Intake]:  # fmt: skip
     """Decode `_DECODERS` at a time while holding the bytes of few members; caps on the whole study are kept here."""
     done: list[Intake] = []
+    room = _Room(request.settings, taken)
     with ThreadPoolExecutor(_DECODERS) as pool:
         running = []
         for position, source in enumerate(sources):
             if position >= request.settings.study_files:
                 refused = f"A study may have {request.settings.study_files} files here; this one is beyond that."
                 source = _Source(source.name, source.data, refused)
-            running.append(pool.submit(_read_one, source, request))
+            running.append(pool.submit(_read_one, source, request, room))
             while len(running) > 2 * _DECODERS:
                 done.append(running.pop(0).result())
                 arrived(done)
@@ -182,7 +223,7 @@ def _on_one_scale(done: list[Intake]) -> list[Intake]:
     return [replace(intake, image=next(settled)) if intake.image is not None else intake for intake in done]
 
 
-def _read_one(source: _Source, request: _Request) -> Intake:
+def _read_one(source: _Source, request: _Request, room: _Room) -> Intake:
     sha256 = ""
     try:
         if source.data is not None:
@@ -196,8 +237,13 @@ def _read_one(source: _Source, request: _Request) -> Intake:
             source_tags=request.source_tags if kind == "DICOM" else (),
         )  # fmt: skip
         image = _finish(decoded, sha256, request)
+        if not room.take(image.pixels.nbytes):
+            raise UnreadableImage(
+                f"Pictures that are read together may take {room.most_mib} MiB here; this one is beyond that. Read "
+                "fewer at once, or ask an administrator to raise the largest study."
+            )
         if request.with_frames and image.n_frames > 1:
-            image = _with_frames(image, source.data, kind, request)
+            image = _with_frames(image, source.data, kind, request, room)
         return Intake(source.name, sha256, image, None, decoded.source)
     except AppError as refusal:
         return Intake(source.name, sha256, None, str(refusal))
@@ -205,21 +251,28 @@ def _read_one(source: _Source, request: _Request) -> Intake:
         return Intake(source.name, sha256, None, "This file cannot be opened. Check that it may be read.")
 
 
-def _with_frames(image: Image, data: bytes | Path, kind: str, request: _Request) -> Image:
+def _with_frames(image: Image, data: bytes | Path, kind: str, request: _Request, room: _Room) -> Image:
     """With all its frames; without, and with a warning, where they cannot be kept beside it."""
     frames: list[bytes] = []
-    room = FRAMES_MIB_MOST * MIB
+    left, colours = FRAMES_MIB_MOST * MIB, image.colour_share
     why = f"together they take more than {FRAMES_MIB_MOST} MiB"
 
     def take(pixels: np.ndarray) -> bool:
-        nonlocal room, why
+        nonlocal left, colours, why
         frame = in_colours_of(image.modality, pixels)
+        colours = max(colours, 0.0 if image.modality is Modality.HISTOLOGY else colour_share(pixels))
         if frame.shape != image.pixels.shape:
             why = "they differ in size"
             return False
-        frames.append(png_of(frame))
-        room -= len(frames[-1])
-        return room >= 0
+        frame_png = png_of(frame)
+        left -= len(frame_png)
+        if left < 0:
+            return False
+        if not room.take_frame(len(frame_png)):
+            why = f"pictures that are read together may take {room.most_mib} MiB"
+            return False
+        frames.append(frame_png)
+        return True
 
     try:
         decode_frames(data, kind, limits=Limits.of(request.settings), window=request.window, take=take)
@@ -227,9 +280,11 @@ def _with_frames(image: Image, data: bytes | Path, kind: str, request: _Request)
         why = str(refused).rstrip(".")
     if image.guessed_bits is not None:
         why = "the file does not say how many bits its grey values have"
-    elif len(frames) == image.n_frames and room >= 0:
+    elif len(frames) == image.n_frames:
         shown = frame_warning(image.frame, image.n_frames)
-        return replace(image, frames=tuple(frames), warnings=tuple(one for one in image.warnings if one != shown))
+        warnings = tuple(one for one in image.warnings if one != shown)
+        return replace(image, frames=tuple(frames), warnings=warnings, colour_share=colours)
+    room.take_frame(-sum(map(len, frames)))
     return replace(image, warnings=(*image.warnings, f"Its other frames are not here: {why}."))
 
 
@@ -267,7 +322,8 @@ def _require_kind(head: bytes) -> str:
 
 def _finish(decoded: Decoded, sha256: str, request: _Request) -> Image:
     """Settle modality and colour with a look at the pixels, hash the patient, and make the Image."""
-    from core.imaging.hanging import CONTRADICTING_WALL, contradicts_orientation  # scipy: a start does not wait for it
+    # scipy: a start does not wait for it
+    from core.imaging.hanging import CONTRADICTING_WALL, contradicts_orientation, turned_text
 
     look = look_at(decoded.pixels)
     if look.refused is not None:
@@ -281,6 +337,8 @@ def _finish(decoded: Decoded, sha256: str, request: _Request) -> Image:
     of_view = decoded.not_scored if is_mammogram else ""
     if is_mammogram and not of_view and contradicts_orientation(decoded.pixels, decoded.tags):
         decoded.warnings.append(CONTRADICTING_WALL)
+    if is_mammogram and (turned := turned_text(decoded.tags)):
+        decoded.warnings.append(turned)
     return Image(
         pixels=pixels,
         sha256=sha256,

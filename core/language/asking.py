@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 
 from core.demo.phantoms import ultrasound_image
-from core.errors import AppError, Conflict, DatabaseAway, LanguageModelAway, PictureNotSent, traceback_of
+from core.errors import AppError, Conflict, LanguageModelAway, NotSaved, PictureNotSent, traceback_of
 from core.findings.marks import Mark, mask_of
 from core.findings.outlines import boundary
 from core.findings.ultrasound_descriptors import MEASURED_ONLY, Descriptor
@@ -64,7 +64,7 @@ def ask_next(db: Database, *, worker: str, machine: str, is_ending: Callable[[],
         except Ended:
             ANSWERS.hand_back(db, lease)
             return False
-        except DatabaseAway:
+        except NotSaved:
             raise  # taken up again once the lease is over
         except LanguageModelAway as away:
             _try_later(db, lease, away)

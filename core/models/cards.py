@@ -513,8 +513,13 @@ def read_validation_scores(card: Card) -> pd.DataFrame | None:
     return _scores_of(card, "validation")
 
 
+def scores_file(card: Card, which: str) -> Path:
+    """Where the scores of its "test" or "validation" cases lie, where it comes with them."""
+    return card.folder / f"{card.weights_sha256[:8]}.{which}_scores.csv"
+
+
 def _scores_of(card: Card, which: str) -> pd.DataFrame | None:
-    path = card.folder / f"{card.weights_sha256[:8]}.{which}_scores.csv"
+    path = scores_file(card, which)
     if not path.is_file():
         return None
     n_folds = None if card.folds is None else len(card.folds.thresholds)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import uuid4
 
-from core.errors import AppError, DatabaseAway, ModelUnavailable, traceback_of
+from core.errors import AppError, ModelUnavailable, NotSaved, StateMoved, traceback_of
 from core.models.cards import Card, known_cards
 from core.reading.second_read import cards_for, read_image
 from core.records.database.db import Database
@@ -37,7 +37,7 @@ def read_next(
             answers = _answers(db, lease, held.require)
         except Ended:
             STUDIES.hand_back(db, lease)
-        except DatabaseAway:
+        except NotSaved:
             raise  # taken up again once the lease is over
         except AppError as refused:
             STUDIES.finish(db, lease, FAILED, str(refused))
@@ -52,7 +52,7 @@ def read_next(
 def work_until_done(db: Database, number: int, *, is_ending: Callable[[], bool] = lambda: False) -> int:
     """Read what waits until the back-read has nothing open any more, also what others had in hand and lost.
 
-    A database that does not answer is waited for. How many studies this process took. Raises NotFound.
+    A database that does not answer is waited for. How many studies this process took. Raises NotFound, StateMoved.
     """
     worker, n = f"{platform.node()[:50] or 'unnamed'}:{os.getpid()}:{uuid4().hex[:8]}", 0
     while not is_ending():
@@ -62,7 +62,9 @@ def work_until_done(db: Database, number: int, *, is_ending: Callable[[], bool] 
             if read_next(db, worker=worker, is_ending=is_ending):
                 n += 1
                 continue
-        except DatabaseAway as away:
+        except StateMoved:
+            raise
+        except NotSaved as away:
             log.warning("%s", away)
         time.sleep(WAIT_SECONDS)
     return n

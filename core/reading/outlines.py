@@ -9,6 +9,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from core.errors import InvalidInput
 from core.findings.marks import Mark
 from core.findings.outlines import Outline, boundary, outlines_of
 from core.findings.proposals import Proposal
-from core.findings.sketches import outline_uid
+from core.findings.sketches import proposal_uid
 from core.findings.ultrasound_descriptors import Descriptor, measure_lesion
 from core.models.outline_card import OutlineCard
 from core.serving.inference import inference
@@ -24,8 +25,8 @@ from core.types import Image, Modality
 
 _HELD_MOST = 32
 _LOCK = threading.Lock()
-_HELD: OrderedDict[tuple[str, str, int], tuple[OutlinedLesion, ...]] = OrderedDict()
-"""Of the last images: a page is drawn anew at every click. By weights, file and frame."""
+_HELD: OrderedDict[tuple[Any, ...], tuple[OutlinedLesion, ...]] = OrderedDict()
+"""Of the last images: a page is drawn anew at every click. By weights, file and what its pixels and sizes came from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class OutlinedLesion:
 def outline_proposals(card: OutlineCard, image: Image, lesions: Sequence[OutlinedLesion]) -> dict[str, Proposal]:
     """The outlines as marks that a reader can move, accept and reject, by the ids of the marks, in their order."""
     return {
-        outline_uid(image.sha256, image.frame, number): Proposal(
+        proposal_uid("outline", card.weights.sha256, image.sha256, image.frame, number): Proposal(
             Mark(image.sha256, image.frame, "outline", boundary(lesion.outline.mask)),
             card.model_id,
             card.weights.sha256,
@@ -62,7 +63,10 @@ def outlined_lesions(card: OutlineCard, image: Image) -> tuple[OutlinedLesion, .
     """
     if not is_outlined(image):
         raise InvalidInput("Outlines are proposed in ultrasound images only. Choose another image.")
-    key = (card.weights.sha256, image.sha256, image.frame)
+    key = (
+        card.weights.sha256, image.sha256, image.frame, image.window_index, image.guessed_bits, image.spacing_mm,
+        image.aspect,
+    )  # fmt: skip
     with _LOCK:
         if key in _HELD:
             _HELD.move_to_end(key)

@@ -150,9 +150,7 @@ def ask(
             prediction, explanation = read_image(
                 card, stored.image, points[card.weights_sha256], on_wait=partial(on_wait, number, card)
             )
-            predictions.record_predictions(
-                db, study.row.id, stored.id, prediction, explanation, frame=stored.image.frame
-            )
+            predictions.record_predictions(db, study.row.id, stored.id, prediction, explanation, as_read=stored.image)
         except AppError as refused:
             refusals[card.title] = str(refused)
     ask_shadow_models(db, study)
@@ -324,7 +322,7 @@ def proposals_of(site: Settings, study: StoredStudy, answers: Sequence[Answer]) 
     and none of a model whose level was not measured. Always the same for the same answers.
     """
     leads = leads_of(site, study, answers)
-    found = []
+    found: dict[str, Proposal] = {}
     for stored in study.images:
         for image_id, prediction, explanation in answers:
             level = measured_levels().get(prediction.weights_sha256)
@@ -334,7 +332,9 @@ def proposals_of(site: Settings, study: StoredStudy, answers: Sequence[Answer]) 
             if stored.pixels_removed_at:
                 continue
             heat = heat_map(explanation, "fused", explanation.positive_index)
-            for peak in peaks_of(heat, level.level):
-                mark = Mark(stored.image.sha256, stored.image.frame, "point", ((peak.column, peak.row),))
-                found.append(Proposal(mark, prediction.model_id, prediction.weights_sha256, peak.strength, level.level))
-    return {proposal_uid(number): one for number, one in enumerate(found)}
+            sha256, frame, weights = stored.image.sha256, stored.image.frame, prediction.weights_sha256
+            for number, peak in enumerate(peaks_of(heat, level.level)):
+                mark = Mark(sha256, frame, "point", ((peak.column, peak.row),))
+                one = Proposal(mark, prediction.model_id, weights, peak.strength, level.level)
+                found[proposal_uid(mark.kind, weights, sha256, frame, number)] = one
+    return found

@@ -62,7 +62,7 @@ def answer_waiting(db: Database, person: SignedIn, study_ids: Sequence[str]) -> 
                 for stored in studies.load_study(db, person, study_id).images:
                     for card in cards_for(stored.image, cards) if not stored.pixels_removed_at else ():
                         said = read_image(card, stored.image, points[card.weights_sha256], urgency=Urgency.BACKGROUND)
-                        predictions.record_predictions(db, study_id, stored.id, *said, frame=stored.image.frame)
+                        predictions.record_predictions(db, study_id, stored.id, *said, as_read=stored.image)
         except Exception as error:  # a thread's outermost loop: what is left stands last in the order
             log.info("the models did not answer ahead of readers: %s", type(error).__name__)
         finally:

@@ -272,7 +272,11 @@ def _require_unused(connection: Connection, data_set_id: str, name: str) -> None
     """No release, now or ever, and no training that is not over, came from any of its versions."""
     job, version, release = tables.job, tables.data_set_version, tables.release
     trained = select(job.c.id).join(version).where(version.c.data_set_id == data_set_id)
-    released = select(release.c.model_id).where(release.c.job_id.in_(trained)).order_by(release.c.id)
+    results = connection.execute(select(job.c.result).where(job.c.id.in_(trained))).scalars()
+    weights = [result["weights_sha256"] for result in results if result and "weights_sha256" in result]
+    # An outline network that an earlier version released is a row without the number of its training.
+    came_from = release.c.job_id.in_(trained) | release.c.weights_sha256.in_(weights)
+    released = select(release.c.model_id).where(came_from).order_by(release.c.id)
     models = list(dict.fromkeys(connection.execute(released).scalars()))
     if models:
         raise Conflict(

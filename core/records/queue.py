@@ -2,7 +2,8 @@
 
 A row belongs to one attempt of one worker as long as its lease is renewed in time. What is written by an attempt that
 lost its row is refused, so that a worker that was only slow cannot spoil what its successor does: the guard is the
-number of the attempt, not the clock. A row whose worker died goes back into the queue, `ATTEMPTS` times.
+number of the attempt, not the clock. Leases of several machines are by the clock of their database. A row whose worker
+died goes back into the queue, `ATTEMPTS` times.
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ class Queue:
                 waiting = waiting.where(or_(table.c.due_at.is_(None), table.c.due_at <= tables.now()))
             oldest = waiting.scalar_subquery()
             values: dict[str, Any] = {"state": RUNNING, "worker": worker, "machine": machine, "message": self.begins}
-            values |= {"attempts": table.c.attempts + 1, "lease_until": _after(lease_seconds)}
+            values |= {"attempts": table.c.attempts + 1, "lease_until": _after(connection, lease_seconds)}
             if "started_at" in table.c:
                 values["started_at"] = func.coalesce(table.c.started_at, tables.now())
             query = update(table).where(table.c.id == oldest, table.c.state == QUEUED).values(**values)
@@ -145,8 +146,9 @@ class Queue:
     ) -> str:
         """Renew the lease and write these columns: GO_ON, STOP or LOST (see `Held`)."""
         table = self.table
-        query = update(table).where(*self._is_held(lease)).values(lease_until=_after(seconds), **(values or {}))
+        query = update(table).where(*self._is_held(lease)).values(values or {})
         with db.begin() as connection:
+            query = query.values(lease_until=_after(connection, seconds))
             found = connection.execute(query.returning(table.c.cancel_asked_at)).one_or_none()
         if found is None:
             return LOST
@@ -182,9 +184,14 @@ class Queue:
     def hand_back(self, db: Database, lease: Lease) -> None:
         """Put the row back into the queue when the worker is told to end: that is no failed attempt."""
         with db.begin() as connection:
-            if self.is_held(connection, lease):
-                self._put_back(connection, lease.id, "Waits: its worker was stopped.", attempts=lease.attempt - 1)
-                self.note(connection, lease.id, lease.attempt, "Its worker was stopped; back in the queue.")
+            if not self.is_held(connection, lease):
+                return
+            asked = select(self.table.c.cancel_asked_at).where(self.table.c.id == lease.id)
+            if connection.execute(asked).scalar_one() is not None:
+                self._end(connection, lease.id, lease.attempt, CANCELLED, self.cancelled)
+                return
+            self._put_back(connection, lease.id, "Waits: its worker was stopped.", attempts=lease.attempt - 1)
+            self.note(connection, lease.id, lease.attempt, "Its worker was stopped; back in the queue.")
 
     def postpone(self, db: Database, lease: Lease, message: str, due_at: datetime) -> bool:
         """Put the row back until `due_at`: what it needs is away, which is no failed attempt. False as in `finish`."""
@@ -219,7 +226,8 @@ class Queue:
 
     def _put_back_expired(self, connection: Connection) -> None:
         table = self.table
-        is_over = or_(table.c.lease_until < tables.now(), table.c.lease_until > _after(AHEAD_SECONDS))
+        until = table.c.lease_until
+        is_over = or_(until < tables.present(connection), until > _after(connection, AHEAD_SECONDS))
         gone = select(table).where(table.c.state == RUNNING, is_over).order_by(table.c.id)
         for row in connection.execute(gone.with_for_update()).all():
             self.note(connection, row.id, row.attempts, "Its worker does not answer any more.")
@@ -265,5 +273,5 @@ class Queue:
         )
 
 
-def _after(seconds: float) -> datetime:
-    return tables.now() + timedelta(seconds=seconds)
+def _after(connection: Connection, seconds: float) -> datetime | ColumnElement[datetime]:
+    return tables.present(connection) + timedelta(seconds=seconds)

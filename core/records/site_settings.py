@@ -111,8 +111,9 @@ CHOICES = (
     Choice(
         "keep_pixels_days",
         "Days until pictures are removed (0: never)",
-        "Counted from the last read of a study that has a final read. Reads, numbers, heat maps, reports and the audit "
-        "trail stay, and say that the pictures were removed. It cannot be undone; older backups still hold them.",
+        "Counted from the last read of a study that has a final read; never before a reader study of it is closed. "
+        "Reads, numbers, heat maps, reports and the audit trail stay, and say that the pictures were removed. It "
+        "cannot be undone; older backups still hold them.",
         least=0,
         most=36500,
     ),
@@ -248,13 +249,17 @@ def _check(choice: Choice, value: str | int, settings: Settings) -> None:
 
 
 def bounds(choice: Choice, settings: Settings) -> tuple[int, int]:
-    """The least and the most of a choice that is a number."""
-    return choice.least, getattr(settings, choice.key) if choice.is_cap else choice.most
+    """The least and the most of a choice that is a number; what the environment says is always among them."""
+    default = getattr(settings, choice.key)
+    return min(choice.least, default), default if choice.is_cap else max(choice.most, default)
 
 
 def _within(choice: Choice, value: Any, settings: Settings) -> Any:
     """The kept value as far as today's environment permits it."""
-    return min(int(value), getattr(settings, choice.key)) if choice.is_cap else value
+    if choice.is_switch or choice.options:
+        return value
+    least, most = bounds(choice, settings)
+    return min(max(int(value), least), most)
 
 
 def _stored(connection: Connection) -> dict[str, dict[str, Any]]:

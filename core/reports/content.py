@@ -116,6 +116,7 @@ class ReportImage:
 @dataclass(frozen=True, slots=True)
 class ReportRead:
     """One saved read. impressions: breast key -> (BI-RADS, suspicion 0-100). is_amendment: it corrects a final one.
+    is_decision: its reader decides with it between the other readers.
 
     answers_seen: how its reader had seen the AI's answer about the same picture before, a key of `SEEN_ANSWER` each.
     sentence: the reader's text for the report. density: "A" to "D", or None. annotations: what was marked and measured.
@@ -132,6 +133,7 @@ class ReportRead:
     sentence: str = ""
     density: str | None = None
     annotations: Annotations = NO_ANNOTATIONS
+    is_decision: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,14 +202,17 @@ class Report:
 
     @property
     def counted_reads(self) -> tuple[ReportRead, ...]:
-        """Those that the assessment is made of."""
+        """Those that the assessment is made of; one that decides between the others first."""
         return counted(self.reads)
 
 
 def counted(reads: Sequence[ReportRead]) -> tuple[ReportRead, ...]:
-    """Of each reader the last final read; while there is none, of each reader the first read. reads: oldest first."""
+    """Of each reader the last final read; while there is none, of each reader the first read. reads: oldest first. A
+    decision between two readers comes first.
+    """
     kind = "final" if any(read.kind == "final" for read in reads) else "first"
-    return tuple({read.reader: read for read in reads if read.kind == kind}.values())
+    newest = {read.reader: read for read in reads if read.kind == kind}.values()
+    return tuple(sorted(newest, key=lambda read: not read.is_decision))
 
 
 def agreements_by_breast(opinions: Sequence[Opinion]) -> list[str]:
@@ -308,6 +313,15 @@ def removed_text(at: datetime) -> str:
     )
 
 
+def not_here_text(n: int) -> str:
+    """That the archive has so many images of an exam beyond those of its study."""
+    images, they = ("one more image", "it") if n == 1 else (f"{n} more images", "them")
+    return (
+        f"The archive has {images} of this exam or more that are not here: they came later, or could not be read. "
+        f"Look at {they} in the archive before you rely on this study."
+    )
+
+
 def warnings_of(image: Image) -> tuple[str, ...]:
     """The image's warnings that still hold: a side or view that was stated since is not missing any more."""
     over = {SIDE_UNKNOWN, NEEDS_SIDE} if image.laterality else set()
@@ -378,4 +392,6 @@ def report_sentence(
 def read_title(read: ReportRead) -> str:
     if read.is_amendment:
         return "Correction of the final assessment"
+    if read.is_decision:
+        return "Decision between the readers"
     return {"first": "First impression", "final": "Final assessment"}[read.kind]

@@ -14,13 +14,14 @@ from datetime import datetime
 from typing import Any
 
 from core.evaluation.charts.curves import mean_roc_figure
-from core.evaluation.statistics.reader_study import Difference, ReaderStudy
+from core.evaluation.statistics.reader_study import LEVEL, Difference, ReaderStudy
 from core.evaluation.statistics.reader_study_summary import (
     MEASURES,
     binormal_rows,
     components_text,
     measure_title,
     moments_text,
+    not_inferior_sentences,
     odds_sentence,
     one_shot_sentence,
     sentence,
@@ -36,7 +37,8 @@ METHODS = (
     "modalities.",
     "Random readers and cases: the statement is for other readers like these and other cases like these. Fixed: for "
     "these alone.",
-    "U-statistic: Gallas 2006, one-shot, unbiased variance; every read pair of cases counts the same.",
+    "U-statistic: Gallas 2006, one-shot, unbiased variance; every read pair of cases counts the same. Its variance and "
+    "DBM take cases to be independent.",
     "Binormal curves: Dorfman and Alf 1969, maximum likelihood for each reader and modality by itself; no test "
     "rests on them.",
     "Estimating equations: Liang and Zeger 1986, clusters are patients, for these readers.",
@@ -93,15 +95,23 @@ def _abstract(report: ReaderStudyReport) -> Iterator[Block]:
     for analysis in found.get("area", {}).get("analyses", ())[:1]:
         for one in analysis["differences"]:
             yield Text(f"Area under the ROC curve, random readers and cases: {sentence(Difference(**one))}.")
-            yield Text(_conclusion(Difference(**one)))
+            yield Text(_conclusion(Difference(**one), len(analysis["differences"])))
 
 
-def _conclusion(one: Difference) -> str:
+def _conclusion(one: Difference, n_pairs: int) -> str:
+    """Of several pairs a difference counts as shown where p adjusted by Holm says so, too."""
     if one.low <= 0 <= one.high:
         return f"The interval holds 0: the study does not show a difference between {one.first} and {one.second}."
     better, worse = (one.first, one.second) if one.value > 0 else (one.second, one.first)
+    adjusted = f", and p adjusted over {n_pairs} pairs is {content.p_text(one.p_holm)}" if n_pairs > 1 else ""
+    if n_pairs > 1 and not one.p_holm < LEVEL:
+        return (
+            f"The interval of this pair alone leaves out 0{adjusted}: together the pairs do not show a difference "
+            f"between {one.first} and {one.second}."
+        )
     return (
-        f"The interval leaves out 0: for readers and cases like these the area is larger under {better} than {worse}."
+        f"The interval leaves out 0{adjusted}: for readers and cases like these the area is larger under {better} than "
+        f"{worse}."
     )
 
 
@@ -186,8 +196,7 @@ def _of_measure(
             f"{content.p_text(dbm['p'])}.",
             "soft",
         )
-    for pair, p in found.get("not_inferior", {}).items():
-        yield Text(f"{pair}: the first is not inferior by the margin, one-sided p {content.p_text(p)}.")
+    yield from (Text(f"{said}.") for said in not_inferior_sentences(found))
 
 
 def _others(report: ReaderStudyReport) -> Iterator[Block]:

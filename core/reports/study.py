@@ -76,9 +76,14 @@ def _assessment(report: Report) -> Iterator[Block]:
     if not report.counted_reads:
         yield Text("No read has been saved.")
         return
+    is_decided = len(report.counted_reads) > 1 and report.counted_reads[0].is_decision
+    if is_decided:
+        decides, *others = (content.named(read.reader) for read in report.counted_reads)
+        yield Text(f"{decides} decides between the readers. Decided between: {' and '.join(others)}.")
     rows = [
         [content.breast_name(breast), content.category_text(category, suspicion),
-         content.BIRADS_RECOMMENDATION[category], f"{content.named(read.reader)}\n{content.when(read.at)}"]
+         content.BIRADS_RECOMMENDATION[category],
+         "\n".join([content.named(read.reader), content.when(read.at), *_part_of(read, is_decided)])]
         for breast in content.BREAST_NAMES
         for read in report.counted_reads
         for category, suspicion in [read.impressions.get(breast, ("", 0))]
@@ -95,6 +100,12 @@ def _assessment(report: Report) -> Iterator[Block]:
             yield Heading(f"Conclusion{of}", level=3)
             yield Text(read.sentence, "comment")
         yield from _comment(read, of)
+
+
+def _part_of(read: ReportRead, is_decided: bool) -> Iterator[str]:
+    """What a read is where a third reader decided."""
+    if is_decided:
+        yield "decision" if read.is_decision else "decided between"
 
 
 def _findings(report: Report) -> Iterator[Block]:

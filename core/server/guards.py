@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import Protocol
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
@@ -28,6 +29,13 @@ from core.settings import MIB, Settings
 SESSION_COOKIE = "secondread_session"
 
 MayFetch = Callable[[str, str], bool]
+
+
+class IsSignedIn(Protocol):
+    """Whether a session token is that of a living session. is_activity: whether asking keeps it awake."""
+
+    def __call__(self, token: str, *, is_activity: bool = True) -> bool: ...
+
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -280,9 +288,7 @@ class Drained:
 class Gate:
     """Closes routes that nobody needs, and keeps pictures and uploads for people who are signed in."""
 
-    def __init__(
-        self, app: ASGIApp, *, is_signed_in: Callable[[str], bool], may_fetch: MayFetch, has_sso: bool
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, is_signed_in: IsSignedIn, may_fetch: MayFetch, has_sso: bool) -> None:
         self.app = app
         self.is_signed_in = is_signed_in
         self.may_fetch = may_fetch
@@ -296,8 +302,12 @@ class Gate:
                 return
             if path.startswith(SIGNED_IN_PATHS):
                 token = HTTPConnection(scope).cookies.get(SESSION_COOKIE, "")
+                # A clip that plays on asks for its frames again and again, whether anybody is there or not.
+                is_activity = not path.startswith(FRAMES_PATH)
                 try:
-                    is_signed_in = bool(token) and await run_in_threadpool(self.is_signed_in, token)
+                    is_signed_in = bool(token) and await run_in_threadpool(
+                        self.is_signed_in, token, is_activity=is_activity
+                    )
                 except AppError as refused:  # the state folder was moved away, the database is restarted
                     await PlainTextResponse(str(refused), 503)(scope, receive, send)
                     return
@@ -311,7 +321,7 @@ class Gate:
 
 
 def build_middleware(
-    *, index_html: str, is_signed_in: Callable[[str], bool], may_fetch: MayFetch, settings: Settings
+    *, index_html: str, is_signed_in: IsSignedIn, may_fetch: MayFetch, settings: Settings
 ) -> list[Middleware]:
     """The guards, outermost first. `is_signed_in` takes the session token of the cookie; it may block.
 

@@ -13,18 +13,22 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.errors import InvalidInput, NotFound
 from core.files import held_file, sync_folder, temporary_name
+from core.periodic import repeated
 from core.records.people.permissions import Person, SignedIn
 from core.settings import MIB, Settings
 
 log = logging.getLogger(__name__)
 
 LIFETIME_SECONDS = 24 * 3600
+LOOK_SECONDS = 3600
+"""How often is looked for what is older than that."""
 ABANDONED_SECONDS = 3600
 INBOX_STUDIES = 2
 """How many studies' worth of bytes and files one person may have here."""
@@ -57,7 +61,6 @@ class _Account:
 
 _accounts: dict[Path, _Account] = {}
 _lock = threading.Lock()
-_cleaned_at: dict[Path, float] = {}
 
 
 class Place:
@@ -151,7 +154,6 @@ def open_place(settings: Settings, person: Person | SignedIn, *, together: str, 
     n_bytes: as the browser announces, 0 where it does not. So much is reserved before a single byte is read, for one
     upload after the other: many at once cannot each have the same room. Raises InvalidInput with what is full.
     """
-    _clean_hourly(settings)
     group = _group(settings, person, together)
     place = Place(settings, group.parent, together, uuid.uuid4().hex)
     place.reserve(n_bytes)
@@ -193,15 +195,6 @@ def _make_room(folder: Path, account: _Account) -> bool:
     return True
 
 
-def _clean_hourly(settings: Settings) -> None:
-    with _lock:
-        last = _cleaned_at.get(settings.state_dir)
-        if last is not None and time.monotonic() - last < ABANDONED_SECONDS:
-            return
-        _cleaned_at[settings.state_dir] = time.monotonic()
-    remove_old(settings)
-
-
 def _blocks(n_bytes: int) -> int:
     """What a file takes on the disk: whole blocks, at least one."""
     return max(1, -(-n_bytes // BLOCK_BYTES)) * BLOCK_BYTES
@@ -235,6 +228,13 @@ def remove_unfinished(settings: Settings) -> None:
         if item.is_dir() and not any(item.iterdir()):
             _remove_if_empty(item)
             _remove_if_empty(item.parent)
+
+
+@contextmanager
+def emptied(settings: Settings) -> Iterator[None]:
+    """Removes what nobody made a study of in time, now and then every hour, until the block ends."""
+    with repeated("inbox", lambda: remove_old(settings), lambda: LOOK_SECONDS):
+        yield
 
 
 def remove_old(settings: Settings) -> int:

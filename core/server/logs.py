@@ -43,7 +43,7 @@ def configure_logging(settings: Settings) -> None:
     # A message that no browser sends ends its websocket; Streamlit writes a traceback of it, and the sender any number.
     logging.getLogger(_WEBSOCKETS).addFilter(_without_traceback)
     for name in ("core", "pages", "train", "secondread"):
-        logging.getLogger(name).setLevel(settings.log_level.upper())
+        logging.getLogger(name).setLevel(settings.log_level)
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:

@@ -8,12 +8,15 @@ import platform
 import secrets
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from core.errors import InvalidSettings
+from core.files import write_whole
 from core.settings import Settings
 
 SUFFIX = ".socket"
+KEY_BYTES = 32
 PATH_BYTES_MOST = 100
 """A socket's address is 108 bytes on Linux, 104 on macOS, with its end (unix(7))."""
 
@@ -24,21 +27,22 @@ def serving_dir(settings: Settings) -> Path:
 
 
 def serving_key(settings: Settings) -> bytes:
-    """32 random bytes that whoever speaks to a service of this site has to know; made at the first call."""
+    """32 random bytes that whoever speaks to a service of this site has to know; made at the first call.
+
+    Raises InvalidSettings for a file that holds anything else: an empty one would be a key that everybody knows.
+    """
     path = serving_dir(settings) / "key"
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(f".{secrets.token_hex(16)}.half")
     if not path.is_file():
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(32))
-        try:
-            os.link(draft, path)  # fails where another process was first: its key counts
-        except FileExistsError:
-            pass
-        finally:
-            draft.unlink()
-    return path.read_bytes()
+        with suppress(FileExistsError):  # another process was first: its key counts
+            write_whole(path, secrets.token_bytes(KEY_BYTES), mode=0o600, replaces=False)
+    key = path.read_bytes()
+    if len(key) != KEY_BYTES:
+        raise InvalidSettings(
+            "The file serving/key in the state folder is damaged. Remove it, and start SecondRead and its replicas "
+            "anew: another is made."
+        )
+    return key
 
 
 def new_socket() -> str:

@@ -90,7 +90,8 @@ class Desk:
     """A queue before a computing thread, or several.
 
     answer: what a card's model says of several images, in their order; for one that it refuses it may raise for all,
-    who are then asked about one by one. Its answers depend on nothing but the weights and the prepared image.
+    who are then asked about one by one. An answer lies here for whoever asks the same weights about the same prepared
+    image; what else it has of a card (name, threshold) is that of whoever asked first.
     """
 
     def __init__(

@@ -59,7 +59,8 @@ class Here:
 
     def read(self, card: Card, image: Image, urgency: Urgency, on_wait: OnWait) -> tuple[Prediction, Explanation]:
         """As `Inference.read`; the first call loads the network (seconds)."""
-        return load_model(card).read(image)
+        prediction, explanation = load_model(card).read(image)
+        return _of_card(prediction, card), explanation
 
     def outline(self, card: OutlineCard, image: Image, on_wait: OnWait) -> np.ndarray:
         """As `Inference.outline`."""
@@ -85,8 +86,7 @@ class AtDesk:
     def read(self, card: Card, image: Image, urgency: Urgency, on_wait: OnWait) -> tuple[Prediction, Explanation]:
         """As `Inference.read`."""
         prediction, explanation = self._asked(card, prepared(card, image), urgency, on_wait)
-        # The same weights may answer under two names: a candidate's, and that of the model it became.
-        return replace(prediction, model_id=card.model_id), explanation
+        return _of_card(prediction, card), explanation
 
     def outline(self, card: OutlineCard, image: Image, on_wait: OnWait) -> np.ndarray:
         """As `Inference.outline`."""
@@ -121,6 +121,13 @@ class Inside(AtDesk):
 
     def _asked(self, card: Weighted, image: Prepared, urgency: Urgency, on_wait: OnWait) -> Any:
         return waited(self.desk, self.desk.ask(card, image, urgency), on_wait)
+
+
+def _of_card(prediction: Prediction, card: Card) -> Prediction:
+    """What these weights said, as this card has it: they may answer under two names (a candidate's, and that of the
+    model it became), and the threshold may be amended while the network and its answers are in memory.
+    """
+    return replace(prediction, model_id=card.model_id, threshold=card.threshold.value)
 
 
 def compute(card: Weighted, batch: Sequence[Prepared], desk: Desk) -> Sequence[Any]:

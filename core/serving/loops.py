@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,20 +59,23 @@ def on_every_node(settings: Settings, arguments: Sequence[str], is_wanted: Calla
     )
     running: list[Any] = []
     n_failed = 0
-    while is_wanted():
-        room = int(ray.cluster_resources().get("CPU", 0)) // settings.ray_cpus
-        running += [program.remote(str(REPOSITORY), list(arguments), {}) for _ in range(max(0, room - len(running)))]
-        over, running = ray.wait(running, timeout=LOOK_SECONDS) if running else ([], [])
-        if not running and not over:
-            time.sleep(LOOK_SECONDS)
-        for one in over:
-            ended = _ended(ray, one)
-            is_good = ended is not None and ended.status == 0
-            n_failed = 0 if is_good else n_failed + (ended is not None)
-            if n_failed >= FAILURES_MOST and ended is not None:
-                raise Conflict(f"The nodes cannot do it. Node {ended.node} says: {last_sentence(ended.errors)}")
-    for one in running:
-        ray.cancel(one, force=True)
+    try:
+        while is_wanted():
+            room = int(ray.cluster_resources().get("CPU", 0)) // settings.ray_cpus
+            running += [program.remote(str(REPOSITORY), list(arguments), {}) for _ in range(room - len(running))]
+            over, running = ray.wait(running, timeout=LOOK_SECONDS) if running else ([], [])
+            if not running and not over:
+                time.sleep(LOOK_SECONDS)
+            for one in over:
+                ended = _ended(ray, one)
+                is_good = ended is not None and ended.status == 0
+                n_failed = 0 if is_good else n_failed + (ended is not None)
+                if n_failed >= FAILURES_MOST and ended is not None:
+                    raise Conflict(f"The nodes cannot do it. Node {ended.node} says: {last_sentence(ended.errors)}")
+    finally:  # also where nobody can say whether they are wanted: whoever asks again starts others
+        for one in running:
+            with suppress(ray.exceptions.RayError, ConnectionError, RuntimeError):  # the cluster itself may be away
+                ray.cancel(one, force=True)
 
 
 def once(settings: Settings, arguments: Sequence[str], files: Mapping[str, bytes]) -> Ran:

@@ -73,6 +73,9 @@ def draw(actor: SignedIn, row: BackRead) -> None:
     with st.container(border=True, key=f"back_read_{row.id}"):
         st.markdown(f"**Back-read {row.id}** by {plain(', '.join(row.models))}")
         st.caption(f"Started by {plain(row.created_by_name)}, {when(row.created_at)}")
+        if not n_all:
+            st.caption("Its studies were deleted.")
+            return
         st.progress((n_all - row.n_open) / n_all, f"{n_done} of {n_all} studies read")
         parts = [f"{n_failed} could not be read"] if n_failed else []
         parts += [f"{row.counts[CANCELLED]} stopped"] if row.counts.get(CANCELLED) else []

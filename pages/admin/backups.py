@@ -72,10 +72,26 @@ def offer_restore(actor: SignedIn, row: BackupRow) -> None:
             path = copies.restore_into(database(), actor, row.name, folder.strip(), report)
             return (
                 f"Restored; its audit trail verifies. Start a server on it with SECONDREAD_STATE_DIR={path} (and "
-                "without SECONDREAD_DATABASE_URL); everybody signs in anew there."
+                "without SECONDREAD_DATABASE_URL and SECONDREAD_STORE_URL); everybody signs in anew there."
             )
 
         at_work("Restoring", act)
+
+
+def say_schedule() -> None:
+    """When the schedule made its last one; loud where it is late or the last try failed."""
+    found = copies.schedule(database())
+    if not found.days:
+        return
+    last = f"The last one was made {when(found.last_at)}" if found.last_at else "There is none yet"
+    often = "day" if found.days == 1 else f"{found.days} days"
+    sentence = f"A backup is made by itself every {often}. {last}{', so one is overdue' if found.is_overdue else ''}."
+    if found.failed:
+        sentence += f" The last try failed: {plain(found.failed)} It is tried again every hour."
+    if found.failed or found.is_overdue:
+        st.warning(sentence, icon=":material/warning:")
+    else:
+        st.caption(sentence)
 
 
 actor = require("manage_backups")
@@ -89,6 +105,7 @@ if note := st.session_state.pop("backup_note", None):
     st.success(plain(note), icon=":material/check:")
 with refusals_shown(stops=True):
     rows = copies.list_backups(database(), actor)
+    say_schedule()
 st.caption(f"They lie in {plain(str(copies.backups_dir(database().settings)))} on the server.")
 make(actor)
 if not rows:

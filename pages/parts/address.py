@@ -109,6 +109,12 @@ def one_of(options: Sequence[str], *, key: str, default: str | None = None) -> s
     return default if default is not None and default in options else options[0]
 
 
+def names_another(options: Sequence[str], *, key: str) -> bool:
+    """Whether the address names something that is none of `options`."""
+    asked = _asked(key)
+    return bool(asked and asked[-1] not in options)
+
+
 def _one_of(options: Sequence[str], key: str, default: str | None) -> str:
     value = one_of(options, key=key, default=default)
     _put(key, value)

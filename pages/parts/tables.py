@@ -27,6 +27,11 @@ FIXED: Mapping[str, str] = {
 """Measures that no threshold moves, and what heads their columns."""
 MOVING: Mapping[str, str] = {"sensitivity": "Sensitivity", "specificity": "Specificity", "ppv": "PPV", "npv": "NPV"}
 """Measures at the operating point."""
+UNDEFINED: Mapping[str, str] = {
+    "sensitivity": "no positive case", "specificity": "no negative case", "ppv": "nobody called",
+    "npv": "everybody called",
+}  # fmt: skip
+"""Why one of them is of no case."""
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -34,10 +39,10 @@ def number(value: float, digits: int = 3) -> str:
     return "n/a" if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def estimate_cell(one: Estimate, *, is_bold: bool = False) -> str:
-    """The value over its interval, as a table cell."""
+def estimate_cell(one: Estimate, *, is_bold: bool = False, undefined: str = "not defined") -> str:
+    """The value over its interval, as a table cell. undefined: why there is none, where it is NaN."""
     if math.isnan(one.value):
-        return '<td><span class="value">n/a</span><span class="interval">nobody called</span></td>'
+        return f'<td><span class="value">n/a</span><span class="interval">{undefined}</span></td>'
     value = f"<b>{number(one.value)}</b>" if is_bold else number(one.value)
     return (
         f'<td><span class="value">{value}</span>'
@@ -102,7 +107,8 @@ def table_of_measures(
             f"<td>{threshold_text(row.threshold)}</td>",
         ]
         for key in MOVING:
-            cells.append(estimate_cell(row.shares[f"{key}_at_threshold"], is_bold=best.get(key) == row.name))
+            one = row.shares[f"{key}_at_threshold"]
+            cells.append(estimate_cell(one, is_bold=best.get(key) == row.name, undefined=UNDEFINED[key]))
         cells += [estimate_cell(result.measures[key]) for key in FIXED if key != "auc"]
         body.append(cells)
     return html_table(head, body, label="Scorers and their measures")
@@ -167,7 +173,8 @@ def prevalence_table(cohort: Cohort, rows: Sequence[OperatingRow], chosen: float
         sensitivity, specificity = (row.shares[f"{key}_at_threshold"] for key in ("sensitivity", "specificity"))
         cells = [name_cell(cohort, row.name, colours(index)), f"<td>{threshold_text(row.threshold)}</td>"]
         for share in shares:
-            cells += [estimate_cell(one) for one in predictive_values(sensitivity, specificity, share)]
+            ppv, npv = predictive_values(sensitivity, specificity, share)
+            cells += [estimate_cell(ppv, undefined=UNDEFINED["ppv"]), estimate_cell(npv, undefined=UNDEFINED["npv"])]
         body.append(cells)
     return html_table(head, body, label="Predictive values at stated prevalences")
 

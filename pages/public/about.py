@@ -18,8 +18,10 @@ It reads three kinds of pictures: mammograms, breast ultrasound, and histology t
 MUST_NOT = """
 - It is **not a medical device** and was not cleared by any authority. Do not use it to diagnose, to screen, to rule
   cancer out, or to decide about the care of a person.
-- Your screen is **not a diagnostic display** for this program: pictures are sent to the browser in 8 bits.
-- It does not compare with earlier studies, and it does not know age, history, symptoms or other examinations.
+- Your screen is **not a diagnostic display** for this program: the browser gets all 16 bits of a grey picture and shows
+  8 of them, through window and level.
+- Its models do not compare with earlier studies, which hang beside a study for the reader alone, and they do not know
+  age, history, symptoms or other examinations.
 """
 
 LIMITS = """
@@ -32,8 +34,11 @@ LIMITS = """
   is saved, unless your site chose concurrent reading; every report says which.
 - **Pictures that are no breast images** are refused where tags or a look at the pixels tell; a look at the pixels
   misses some. Text, callipers and colour Doppler in an ultrasound picture may mislead a model.
-- **Names may be burnt into ultrasound and secondary captures.** SecondRead keeps no patient name, but it cannot
-  wipe what is part of the picture.
+- **Names may be burnt into ultrasound and secondary captures.** SecondRead cannot wipe what is part of the
+  picture.
+- **Of uploaded files nothing is kept that names the patient.** Of studies from an archive name, number, birth date and
+  sex are, encrypted and apart from everything else: results that go back repeat them, and they are shown to those who
+  may see them, each look recorded; in the worklist only where your site chose so.
 """
 
 

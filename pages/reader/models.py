@@ -14,7 +14,7 @@ from core.evaluation.charts.curves import reliability_figure, roc_figure
 from core.evaluation.statistics.calibration import reliability
 from core.evaluation.statistics.curves import roc_curve
 from core.evaluation.statistics.intervals import Bootstrap
-from core.evaluation.tables.of_cards import headline, measured_at
+from core.evaluation.tables.of_cards import headline, measured_at, state_of
 from core.findings.proposals import measured_levels
 from core.models.cards import (
     Card,
@@ -46,7 +46,7 @@ EVERY = "every kind"
 
 def draw_headline(card: Card) -> None:
     """The measured numbers, each with its interval and its number of cases."""
-    draw_measured(card.model_dump_json(), card)
+    draw_measured(state_of(card), card)
     if not (measured := headline(card)):
         return
     with opened("Every measure", ":material/list:", key=f"every_{card.model_id}") as is_open:
@@ -57,8 +57,8 @@ def draw_headline(card: Card) -> None:
 # What Streamlit made of tables and curves is kept with the card and sent again: making it anew for ten models took
 # most of the page, for every reader.
 @st.cache_resource(show_spinner="Computing the curves", max_entries=64)
-def draw_measured(content: str, _card: Card) -> None:
-    """content: the whole card, of which this is the part that is the same for everybody."""
+def draw_measured(state: str, _card: Card) -> None:
+    """state: of the whole card and its scores, of which this is the part that is the same for everybody."""
     measured = headline(_card)
     if not measured:
         st.info("It comes without test scores, so nothing is said of its quality.", icon=":material/info:")

@@ -65,6 +65,7 @@ def _look_how_far(study_id: str, tasks: Sequence[Task], before: Readiness) -> No
 
 
 _OWN_READS = "own_reads_"
+_SHOWN = "answers_shown_"
 
 
 def first_impression(person: SignedIn, study: StoredStudy) -> None:
@@ -109,6 +110,11 @@ def second_opinion(person: SignedIn, study: StoredStudy, labels: dict[str, str],
         st.info(plain(sentence), icon=":material/info:")
     scores.show_not_scored(study, labels)
     answers = second_read.answers_of(database(), person, study)
+    if is_saving:
+        shown_before = st.session_state.get(f"{_SHOWN}{study.row.id}", frozenset())
+        answers = [one for one in answers if _key_of(one) in shown_before]
+    else:
+        st.session_state[f"{_SHOWN}{study.row.id}"] = frozenset(map(_key_of, answers))
     work = scores.unasked(study, answers)
     if work and not is_saving:
         # The pictures first: what is drawn late is dimmed while the models compute.
@@ -119,6 +125,11 @@ def second_opinion(person: SignedIn, study: StoredStudy, labels: dict[str, str],
     if answers:
         scores.show_scores(study, answers, labels)
     return answers
+
+
+def _key_of(answer: Answer) -> reads.AnswerKey:
+    image_id, prediction, _ = answer
+    return image_id, prediction.weights_sha256
 
 
 def assessment(
@@ -144,6 +155,7 @@ def assessment(
             reads.record_final_read(
                 database(), person, study.row.id, given or {}, filled.comment,
                 sentence=filled.sentence, density=filled.density, annotations=filled.annotations,
+                seen=st.session_state.get(f"{_SHOWN}{study.row.id}"),
             )  # fmt: skip
             forget_own_reads(study.row.id)
             st.rerun()
@@ -180,7 +192,7 @@ def conclude(
     impressions.show_others(others)
     is_undecided = is_arbiter and not own_final  # of two who disagree no report is made while a third is deciding
     if any(read.kind == "final" for read in known) and not is_undecided:
-        study_report.offer(person, study, answers, known)
+        study_report.offer(person, study)
         study_tools.archive_results(person, study.row.id)
     if own_final:
         with st.expander("Correct my final assessment", icon=":material/edit:"):

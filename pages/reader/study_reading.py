@@ -108,7 +108,7 @@ turn = choose(turns)
 st.progress(turn.n_done / turn.n_tasks, text=f"{plain(turn.title)}: {turn.n_done} of {turn.n_tasks} reads")
 if turn.task is None:
     if turn.not_before:
-        st.info(f"Your first session is complete. The second begins on {turn.not_before} or later.")
+        st.info(f"Your first session is complete. The second begins on {turn.not_before:%Y-%m-%d, %H:%M} UTC or later.")
     else:
         st.success("You have read every case. Thank you.")
     st.stop()

@@ -54,15 +54,23 @@ def show_known(person: SignedIn, row: StudyRow) -> None:
 
 
 def enter(person: SignedIn, row: StudyRow, breasts: tuple[str, ...]) -> None:
-    with st.form("truth_form", clear_on_submit=True):
+    """The form of this study alone: emptied by what was saved, and not by a field that is missing."""
+    counter = f"truth_saved_{row.id}"
+    n_saved = st.session_state.get(counter, 0)
+    key = f"{row.id}_{n_saved}"
+    with st.form(f"truth_{key}"):
         breast = st.segmented_control(
-            "Breast", breasts, default=breasts[0] if len(breasts) == 1 else None, format_func=breast_name, required=True
+            "Breast", breasts, default=breasts[0] if len(breasts) == 1 else None, format_func=breast_name,
+            required=True, key=f"truth_breast_{key}",
+        )  # fmt: skip
+        pathology = st.segmented_control("Pathology", truths.PATHOLOGIES, required=True, key=f"truth_pathology_{key}")
+        happened_on = st.date_input(
+            "Date of the result", value=None, max_value=date.today(), format="YYYY-MM-DD", key=f"truth_date_{key}"
         )
-        pathology = st.segmented_control("Pathology", truths.PATHOLOGIES, required=True)
-        happened_on = st.date_input("Date of the result", value=None, max_value=date.today(), format="YYYY-MM-DD")
         source = st.text_input(
-            "Source", max_chars=200, placeholder="For example: core biopsy, or two years of follow-up"
-        )
+            "Source", max_chars=200, placeholder="For example: core biopsy, or two years of follow-up",
+            key=f"truth_source_{key}",
+        )  # fmt: skip
         st.caption("An entry cannot be changed or removed. Enter a new one to correct it: the latest counts.")
         sent = st.form_submit_button("Save", type="primary", icon=":material/save:")
     if not sent:
@@ -80,6 +88,7 @@ def enter(person: SignedIn, row: StudyRow, breasts: tuple[str, ...]) -> None:
             happened_on=happened_on,
             source=source.strip(),
         )
+        st.session_state[counter] = n_saved + 1
         st.rerun()
 
 

@@ -27,6 +27,8 @@ from pages.parts.session import database, deferred, require, settings
 from pages.research.parts.reader_study_results import design_facts, draw_results, draw_table
 
 NEW, TABLE = "New reader study", "Analyse a table"
+GONE = "Not here"
+"""What is chosen where the address names a reader study that is not here."""
 POWER_RUNS = 200
 OWN_STUDIES = "this site's own studies"
 PICTURE, EXAM = "A case a picture", "A case an exam"
@@ -39,7 +41,8 @@ UNITS = {
 
 
 def name_of(row: ReaderStudyRow) -> str:
-    return f"{row.protocol.title} ({row.state}, {row.id[:6]})"
+    """In the address and in the box to choose from, and so without the state: that changes."""
+    return f"{row.protocol.title} ({row.id[:6]})"
 
 
 # ---- designing ---------------------------------------------------------------------------------------------------
@@ -182,6 +185,7 @@ def draw_power(n_readers: int, positive: int, negative: int, groups: int, shared
 
 def draw(actor: SignedIn, row: ReaderStudyRow) -> None:
     protocol = row.protocol
+    st.badge(row.state.capitalize(), color="gray")
     if protocol.question:
         st.markdown(plain(protocol.question))
     st.caption(plain(" · ".join(f"{name}: {value}" for name, value in design_facts(protocol))))
@@ -219,14 +223,15 @@ def offer_locking(actor: SignedIn, row: ReaderStudyRow) -> None:
         icon=":material/lock_open:",
     )
     left, right = st.columns([1, 3])
-    if left.button("Lock the protocol", type="primary", icon=":material/lock:"):
+    if left.button("Lock the protocol", type="primary", icon=":material/lock:", key=f"rs_lock_{row.id}"):
         with refusals_shown():
             designs.lock_reader_study(database(), actor, row.id)
             st.rerun()
-    if right.button("Discard", icon=":material/delete:"):
+    if right.button("Discard", icon=":material/delete:", key=f"rs_discard_{row.id}"):
         with refusals_shown():
             designs.discard_reader_study(database(), actor, row.id)
-            st.query_params.pop("of", None)
+            # The address goes on naming it: no other study stands where this one was discarded.
+            st.query_params["of"] = name_of(row)
             st.rerun()
 
 
@@ -240,8 +245,9 @@ def draw_progress(row: ReaderStudyRow) -> None:
 
 def offer_closing(actor: SignedIn, row: ReaderStudyRow) -> None:
     st.caption("Results are shown once the study is closed: who knows how it stands may end it where it suits.")
-    reason = "" if row.is_complete else st.text_input("Why it is closed although reads are missing")
-    if st.button("Close the reading", type="primary" if row.is_complete else "secondary"):
+    why = "Why it is closed although reads are missing"
+    reason = "" if row.is_complete else st.text_input(why, key=f"rs_reason_{row.id}")
+    if st.button("Close the reading", type="primary" if row.is_complete else "secondary", key=f"rs_close_{row.id}"):
         with refusals_shown():
             designs.close_reader_study(database(), actor, row.id, reason=reason)
             st.rerun()
@@ -257,9 +263,16 @@ st.caption(
 with refusals_shown(stops=True):
     rows = designs.list_reader_studies(database(), actor)
 by_name = {name_of(row): row for row in rows}
-chosen = address.select("Reader study", [*by_name, NEW, TABLE], key="of")
+options = [*by_name, NEW, TABLE]
+if address.names_another(options, key="of"):
+    options.insert(0, GONE)
+chosen = address.select("Reader study", options, key="of")
 with refusals_shown():
-    if chosen == NEW:
+    if chosen == GONE:
+        st.warning(
+            "The address names a reader study that is not here (it was discarded), or an earlier name. Choose one."
+        )
+    elif chosen == NEW:
         made = design(actor)
         if made:
             st.query_params["of"] = name_of(designs.load_reader_study(database(), actor, made))

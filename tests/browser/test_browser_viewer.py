@@ -575,6 +575,8 @@ def test_a_mark_on_a_mirrored_turned_and_zoomed_view_lands_on_the_pixel_of_the_s
     page: ViewerPage, test_data: Path
 ) -> None:
     """The pixels on the screen around the press are those of the file around the mark, mirrored and turned."""
+    from pages.parts.viewer import Drawn
+
     file = test_data / "data/mammography/nyu_gmic_exam0_16bit/R_CC.png"
     image = read_upload(file, file.name, settings=Settings(), modality=Modality.MAMMOGRAPHY)[0].image
     assert image is not None
@@ -587,8 +589,9 @@ def test_a_mark_on_a_mirrored_turned_and_zoomed_view_lands_on_the_pixel_of_the_s
     x, y, around = 500, 220, 40
     page.key("p")
     drag(page, [(x + 0.5, y + 0.5)])  # in the middle of a pixel of the screen
-    [(_, point)] = sent_marks(page)
+    [(uid, point)] = sent_marks(page)
     column, row = (math.floor(part) for part in point.points[0])
+    page.draw(*drawn, cell_height=GRID_TOP_LEFT, marking=marking(0, Drawn(uid, point)))
     page.draw(*drawn, cell_height=GRID_TOP_LEFT, marking=marking(1))  # without the mark
     shown = page.shown()[y - around : y + around + 1, x - around : x + around + 1, 0]
     stored = to_uint8(image.pixels)[row - around : row + around + 1, column - around : column + around + 1]
@@ -658,6 +661,27 @@ def test_marks_go_to_the_page_and_the_page_may_replace_them(page: ViewerPage) ->
     assert page.tab.locator(".measures li").count() == 0
 
 
+def test_a_mark_that_the_page_has_not_seen_yet_outlives_marks_that_it_adds(page: ViewerPage) -> None:
+    """A proposal is accepted while the reader draws: neither takes the other away."""
+    from pages.parts.viewer import Drawn
+
+    image = picture_of(gradient(400, 900), laterality="L", view="CC", spacing_mm=(0.1, 0.1))
+    accepted = Drawn("proposal", Mark(image.sha256, 0, "point", ((300.0, 200.0),)))
+    page.draw(*alone(image), cell_height=GRID_TOP_LEFT, marking=marking())
+    page.key("e")
+    drag(page, [(100, 100), (200, 160)])
+    assert page.sent[-1][1]["revision"] == 0
+    [(uid, ellipse)] = sent_marks(page)
+    page.draw(*alone(image), cell_height=GRID_TOP_LEFT, marking=marking(1, accepted))
+    drag(page, [(10, 10), (30, 30)])
+    assert page.sent[-1][1]["revision"] == 1
+    assert [one for one, _ in sent_marks(page)][:2] == ["proposal", uid] and len(sent_marks(page)) == 3
+    page.draw(*alone(image), cell_height=GRID_TOP_LEFT, marking=marking(2, accepted, Drawn(uid, ellipse)))
+    page.draw(*alone(image), cell_height=GRID_TOP_LEFT, marking=marking(3, accepted))
+    drag(page, [(50, 10), (70, 30)])
+    assert uid not in [one for one, _ in sent_marks(page)], "the page has taken it away"
+
+
 def test_a_dragged_line_of_an_outline_takes_the_points_beside_it_along_and_shift_takes_all(page: ViewerPage) -> None:
     from pages.parts.viewer import Drawn
 
@@ -683,6 +707,18 @@ def test_a_dragged_line_of_an_outline_takes_the_points_beside_it_along_and_shift
     page.tab.keyboard.up("Shift")
     assert min(column for column, _ in sent_marks(page)[0][1].points) == 0, "it stops at the border, whole"
     assert len(sent_marks(page)) == 1
+
+
+def test_a_picture_without_a_spacing_does_not_make_those_in_millimetres_small(page: ViewerPage) -> None:
+    from pages.parts.viewer import Picture
+
+    images = [picture_of(mammogram(1000, 700), laterality="L", view="CC", spacing_mm=(0.1, 0.1)),
+              picture_of(gradient(800, 800))]  # fmt: skip
+    places = tuple(Place(index, f"picture {index}") for index in range(2))
+    shown = [Picture(image, place.label, place.label) for image, place in zip(images, places, strict=True)]
+    page.draw(shown, [Stage("All", places, 2)], same_scale=True, cell_height=("300px", "300px"))
+    for index in range(2):
+        assert (page.shown(index) > 40).any(axis=(1, 2)).mean() > 0.6, "it fills its cell"
 
 
 def test_an_earlier_study_hangs_under_the_current_one_and_marks_on_it_stay_in_the_browser(page: ViewerPage) -> None:
@@ -733,7 +769,32 @@ def steps_of_grey(n: int, height: int = 400, width: int = 900) -> list[np.ndarra
     return frames
 
 
+def test_a_mark_that_was_begun_on_one_frame_of_a_clip_is_not_finished_on_another(page: ViewerPage) -> None:
+    frames = steps_of_grey(12)
+    page.draw(*clip_of(frames, 2, page), cell_height=CLIP_CELL, marking=marking())
+    page.tab.locator(".cell canvas").hover()
+    page.key("a")
+    drag(page, [(450, 100), (550, 100)])  # an angle lacks its third point
+    page.tab.mouse.wheel(0, 100)
+    page.painted()
+    frame = int(page.tab.get_by_role("slider").input_value()) - 1
+    drag(page, [(450, 200), (550, 200)])
+    drag(page, [(550, 300), (550, 301)])
+    assert [(one.kind, one.frame, len(one.points)) for _, one in sent_marks(page)] == [("angle", frame, 3)]
+    assert frame > 2
+    page.key("d")
+    page.key("c")  # it plays
+    page.tab.wait_for_function("document.querySelector('.cine input').value === '8'")
+    drag(page, [(450, 150), (550, 150)])
+    frame = int(page.tab.get_by_role("slider").input_value()) - 1
+    page.tab.wait_for_timeout(200)
+    assert int(page.tab.get_by_role("slider").input_value()) - 1 == frame, "it stands still"
+    assert (sent_marks(page)[-1][1].kind, sent_marks(page)[-1][1].frame) == ("distance", frame)
+
+
 def test_a_clip_is_stepped_played_and_marked_frame_by_frame(each_way: ViewerPage) -> None:
+    from pages.parts.viewer import Drawn
+
     frames, page = steps_of_grey(12), each_way
     drawn = clip_of(frames, 2, page, can_choose=True)
     page.draw(*drawn, cell_height=CLIP_CELL, marking=marking())
@@ -753,8 +814,9 @@ def test_a_clip_is_stepped_played_and_marked_frame_by_frame(each_way: ViewerPage
     assert label.inner_text() == "L ultrasound, frame 10 of 12"
     page.key("p")
     drag(page, [(450, 200)])
-    [(_, point)] = sent_marks(page)
+    [(uid, point)] = sent_marks(page)
     assert (point.frame, point.image_sha256) == (9, "c" * 64)
+    page.draw(*drawn, cell_height=CLIP_CELL, marking=marking(0, Drawn(uid, point)))
     page.draw(*drawn, cell_height=CLIP_CELL, marking=marking(1))  # a run of the page leaves the reader where he is
     assert label.inner_text() == "L ultrasound, frame 10 of 12"
     choose.click()

@@ -8,11 +8,12 @@ import re
 import subprocess
 import sys
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
-from core.commands.models import BEGIN, END, models_table, readme_cards
-from core.models.cards import shipped_cards
+from core.commands.models import BEGIN, END, readme_table
+from core.models.cards import live_cards, shipped_cards
 from core.settings import REPOSITORY, Settings
 
 ROOT = REPOSITORY
@@ -60,9 +61,22 @@ def test_every_python_command_helps(package: str, command: str, capsys: pytest.C
 
 def test_the_table_of_models_is_made_from_their_cards() -> None:
     written = README.partition(BEGIN)[2].partition(END)[0].strip()
-    cards = readme_cards(Settings(weights_dir=ROOT / "weights"))
-    assert written == models_table(cards)
-    assert cards and len(cards) < len(shipped_cards(ROOT / "weights")), "only those that answer"
+    assert written == readme_table(Settings(weights_dir=ROOT / "weights"))
+    assert 0 < len(table_rows()) < len(shipped_cards(ROOT / "weights")), "only those that have weights here"
+
+
+def table_rows() -> dict[str, str]:
+    """Model -> what the table says about whether it answers."""
+    table = README.partition(BEGIN)[2].partition(END)[0]
+    return dict(re.findall(r"^\| `([\w-]+)`[^|]* \| ([^|]+) \|", table, re.MULTILINE))
+
+
+def test_the_models_that_the_table_says_answer_are_those_of_a_new_site(tmp_path: Path) -> None:
+    live = live_cards(Settings(weights_dir=ROOT / "weights", state_dir=tmp_path))
+    assert {name for name, answers in table_rows().items() if answers == "yes"} == {card.model_id for card in live}
+    assert set(table_rows().values()) <= {"yes", "measured only"}
+    (of_mammograms,) = [card.model_id for card in live if card.modality == "mammography"]
+    assert of_mammograms == "mammography-ensemble-rsna", "the first sentence says that nothing else answers"
 
 
 def test_files_the_readme_links_to_exist() -> None:

@@ -54,6 +54,8 @@ def test_postgresql_gets_the_driver_that_is_installed() -> None:
         ("SECONDREAD_SERVE_GPUS", "1.5", "a part of one GPU"),
         ("SECONDREAD_PUBLIC_URL", "https://[", "is no address"),
         ("SECONDREAD_SSO_DISCOVERY_URL", "https://[", "is no address"),
+        ("SECONDREAD_LOG_LEVEL", "loud", "it can be DEBUG or INFO or WARNING or ERROR or CRITICAL"),
+        ("SECONDREAD_LOG_LEVEL", "", "it can be DEBUG or INFO"),
     ],
 )
 def test_a_wrong_value_is_refused_with_the_variable_s_name(variable: str, value: str, says: str) -> None:
@@ -67,6 +69,8 @@ def test_limits_themselves_may_be_chosen() -> None:
     settings = Settings.from_environment(chosen | {"SECONDREAD_UPLOAD_MIB": "1", "SECONDREAD_WORKER": "off"})
     assert (settings.threshold_sensitivity, settings.keep_pixels_days, settings.upload_mib) == (100, 0, 1)
     assert not settings.demo and not settings.worker
+    for word, level in (("debug", "DEBUG"), ("warn", "WARNING"), ("FATAL", "CRITICAL")):
+        assert Settings.from_environment({"SECONDREAD_LOG_LEVEL": word}).log_level == level
     replicas = {"LEAST": "0", "MOST": "1"}
     chosen = {f"SECONDREAD_SERVE_REPLICAS_{name}": text for name, text in replicas.items()}
     for gpus in ("0", "0.25", "1", "2"):

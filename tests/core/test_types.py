@@ -42,6 +42,15 @@ def test_a_score_at_the_threshold_is_called_and_the_one_before_it_is_not() -> No
         assert made.is_above_threshold is is_above
 
 
+def test_a_predictive_value_of_no_case_says_whether_nobody_or_everybody_was_called() -> None:
+    from pages.parts.tables import UNDEFINED, estimate_cell
+
+    none = Estimate(float("nan"), 0.0, 1.0, 0)
+    assert "nobody called" in estimate_cell(none, undefined=UNDEFINED["ppv"])
+    assert "everybody called" in estimate_cell(none, undefined=UNDEFINED["npv"])
+    assert "called" not in estimate_cell(none) and "not defined" in estimate_cell(none)
+
+
 def test_wherever_an_estimate_is_shown_it_says_that_its_interval_was_widened() -> None:
     from core.commands.models import _estimate_text
     from core.reports.content import measured

@@ -73,6 +73,13 @@ def test_no_port_of_the_cluster_is_reached_from_outside() -> None:
     assert ingress["ports"] == [{"port": 8501}]
 
 
+def test_the_ingress_writes_no_address_with_a_one_time_link_into_its_log() -> None:
+    (ingress,) = [one for one in OBJECTS if one["kind"] == "Ingress"]
+    assert ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/enable-access-log"] == "false"
+    document = (REPOSITORY / "docs" / "cluster.md").read_text(encoding="utf-8")
+    assert "error-log-level: crit" in document, "which only the controller's own settings can say"
+
+
 def test_the_image_takes_the_pinned_requirements() -> None:
     text = (DEPLOY / "cluster.Dockerfile").read_text(encoding="utf-8")
     assert "requirements-cluster.txt" in text and (REPOSITORY / "requirements-cluster.txt").is_file()

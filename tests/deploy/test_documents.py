@@ -69,6 +69,37 @@ def test_the_version_has_its_changes() -> None:
     assert headings[0] == "Unreleased" and version in headings
 
 
+def upgrade_step(heading: str) -> str:
+    return TEXT["docs/upgrading.md"].partition(f"## {heading}")[2].partition("\n## ")[0]
+
+
+@pytest.mark.parametrize(("heading", "verb"), [("2. Stop", "stop"), ("3. The new version", "start")])
+def test_an_upgrade_stops_and_starts_every_unit(heading: str, verb: str) -> None:
+    named = {
+        word for words in re.findall(rf"systemctl {verb} ([^`#\n]*)", upgrade_step(heading)) for word in words.split()
+    }
+    assert {path.stem for path in (ROOT / "deploy" / "systemd").glob("*.service")} <= named
+
+
+def test_an_upgrade_stops_every_container_that_runs_our_code_and_names_none_that_is_not_there() -> None:
+    services: dict[str, object] = {}
+    for name in ("compose.yaml", "cluster.compose.yaml"):
+        services |= yaml.safe_load((ROOT / "deploy" / name).read_text(encoding="utf-8"))["services"]
+    stops = re.findall(r"docker compose (?:-f \S+ )*stop ([^`#\n]*)", upgrade_step("2. Stop"))
+    assert {word for words in stops for word in words.split()} == set(services) - {"database", "proxy"}
+
+
+def test_the_way_back_with_compose_restores_the_backup_that_was_made_into_volumes_of_its_own() -> None:
+    made, back = upgrade_step("1. Back up"), upgrade_step("When it fails")
+    (copied,) = re.findall(r"docker compose cp app:(\S+) (\S+)/$", made, re.MULTILINE)
+    assert f"docker compose exec app rm {copied[0]}" in made, "the copy is as secret as the state folder, and as large"
+    (file,) = re.findall(r"--volume (\S+):ro app python -m core restore (\S+)$", back, re.MULTILINE)
+    assert file == (f"{copied[1]}/{Path(copied[0]).name}:{file[1]}", file[1])
+    project = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text(encoding="utf-8"))["name"]
+    (other,) = re.findall(r"COMPOSE_PROJECT_NAME=(\S+)", back)
+    assert other != project, "whose volumes stay as they are"
+
+
 # Hosted checks
 
 

@@ -343,8 +343,8 @@ def test_nginx_slows_down_who_guesses_passwords(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", sorted(PROXIES))
 def test_no_log_holds_what_follows_the_question_mark(kind: str, tmp_path: Path) -> None:
     with PROXIES[kind](tmp_path, free_port()) as proxy:  # nobody listens there: every request fails
-        secrets = {"Referer": f"{proxy.url}/read?study=4711", "Cookie": "secondread_session=4711"}
-        assert proxy.ask("GET", "/invitation?link=4711", headers=secrets)[0].status == 502
-        assert proxy.ask("POST", "/upload?link=4711", b"x", secrets)[0].status in (502, 503)  # Caddy remembers
+        secrets = {"Referer": f"{proxy.url}/read?study=one-time-4711", "Cookie": "secondread_session=one-time-4711"}
+        assert proxy.ask("GET", "/invitation?link=one-time-4711", headers=secrets)[0].status == 502
+        assert proxy.ask("POST", "/upload?link=one-time-4711", b"x", secrets)[0].status in (502, 503)  # Caddy remembers
     logged = "".join(path.read_text(errors="replace") for path in proxy.logs if path.exists())
-    assert "/invitation" in logged and "4711" not in logged
+    assert "/invitation" in logged and "one-time-4711" not in logged

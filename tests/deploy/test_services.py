@@ -176,8 +176,22 @@ def test_compose_starts_what_the_application_understands() -> None:
         assert settings.resolved_database_url == "postgresql+pg8000://secondread:secret@database/secondread"
         assert settings.public_url == "https://secondread.example"
         assert found[name]["read_only"] and found[name]["cap_drop"] == ["ALL"]
-        assert found[name]["volumes"] == ["state:/var/lib/secondread"]
+        assert found[name]["volumes"] == ["state:/var/lib/secondread", "backups:/backups"]
+        assert settings.backup_dir == ""
     assert "/healthz" in found["app"]["healthcheck"]["test"][-1]
+
+
+def test_a_site_can_name_another_disk_for_its_backups_that_the_service_may_write() -> None:
+    example = (DEPLOY / "env.example").read_text(encoding="utf-8").replace("#SECONDREAD", "SECONDREAD")
+    chosen = variables(example.replace("#BACKUPS", "BACKUPS"))
+    app = services(**{**chosen, **FILLED})["app"]
+    folder = str(app["environment"]["SECONDREAD_BACKUP_DIR"])
+    assert f"{chosen['BACKUPS']}:{folder}" in app["volumes"] and chosen["BACKUPS"].startswith("/")
+    (made,) = re.findall(r"install --directory .*", last_stage())
+    assert folder in made.split(), "a new volume belongs to whom the folder of the image belongs to"
+    example = (DEPLOY / "systemd" / "environment.example").read_text(encoding="utf-8")
+    named = variables(example.replace("#SECONDREAD", "SECONDREAD"))["SECONDREAD_BACKUP_DIR"]
+    assert directives(UNITS["secondread"], "#ReadWritePaths") == [named]
 
 
 def test_compose_asks_for_what_has_no_default() -> None:
@@ -208,12 +222,12 @@ def test_systemd_accepts_the_unit(name: str, tmp_path: Path) -> None:
     for each, unit in UNITS.items():  # the program that it starts must exist, or systemd says so and nothing else
         text = filled(unit.read_text(encoding="utf-8"), {"/opt/secondread/.venv/bin/python": sys.executable})
         (tmp_path / f"{each}.service").write_text(text)
-    unit = str(tmp_path / f"{name}.service")
-    done = subprocess.run([program, "verify", "--man=no", unit], capture_output=True, text=True, check=False)
+    path = str(tmp_path / f"{name}.service")
+    done = subprocess.run([program, "verify", "--man=no", path], capture_output=True, text=True, check=False)
     said = [line for line in done.stderr.splitlines() if "secondread" in line]
     assert done.returncode == 0 and said == [], done.stderr
     done = subprocess.run(
-        [program, "security", "--offline=yes", "--threshold=40", "--no-pager", unit],
+        [program, "security", "--offline=yes", "--threshold=40", "--no-pager", path],
         capture_output=True,
         text=True,
         check=False,

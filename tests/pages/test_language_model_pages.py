@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from language_server import RIGHT, Stub, answer, said, stub_server
@@ -61,7 +62,7 @@ def test_an_administrator_names_it_tests_it_permits_pictures_and_ends_that(
     assert "It answered as stub-1, within the lexicon: shape irregular" in tab.settled().text
     tab.app.button(key="permit_language_model").click()
     assert "Say why" in tab.settled().text
-    tab.app.text_input(key="language_reason").set_value("<b>Compared</b> for a month.")
+    why(tab).set_value("<b>Compared</b> for a month.")
     tab.app.button(key="permit_language_model").click()
     assert "Permitted by Dr One" in tab.settled().text and "<b>Compared</b>" in tab.text
     tab.app.button(key="end_language_permission").click()
@@ -69,6 +70,21 @@ def test_an_administrator_names_it_tests_it_permits_pictures_and_ends_that(
     tab.app.button(key="remove_language_model").click()
     tab.settled()
     assert endpoint.endpoint_now(opened_site.db) is None
+
+
+def test_a_reason_typed_for_one_language_model_does_not_stand_for_another(opened_site: PageSite, tab: Tab) -> None:
+    site_settings.choose(opened_site.db, opened_site.one, "language_model", True)
+    for name in ("one", "another"):
+        endpoint.name_endpoint(opened_site.db, opened_site.one, protocol="openai", url="http://127.0.0.1:9", model=name)
+        tab.open("admin/site_settings")
+        assert f"No picture goes to {name} " in tab.text and not why(tab).value
+        why(tab).set_value("Compared for a month.")
+        tab.settled()
+
+
+def why(tab: Tab) -> Any:
+    """The field for the reason."""
+    return next(field for field in tab.app.text_input if field.label == "Why pictures may go there")
 
 
 def test_its_words_stand_beside_the_measured_ones_and_the_readers_with_what_differs(

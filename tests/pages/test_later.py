@@ -14,7 +14,7 @@ from core.errors import NotAllowed, SignedOut
 from core.records.audit import trail
 from core.records.people import accounts
 from core.records.people.permissions import LocalTerminal, SessionActor
-from core.records.reads import reads
+from core.records.reads import reads, studies
 from core.server.media_owners import MediaOwners, media_id, wrapped
 
 Made = Callable[[], bytes]
@@ -82,6 +82,15 @@ def test_a_report_is_made_and_written_down_for_who_may_have_it(
 ) -> None:
     assert b"Dr One" in downloads["report_html"]() and downloads["report_pdf"]().startswith(b"%PDF")
     assert exports(opened_site) == 2
+
+
+def test_a_report_says_what_holds_when_it_is_made_not_what_did_when_the_page_was_drawn(
+    opened_site: PageSite, downloads: dict[str, Made]
+) -> None:
+    (row,) = studies.list_studies(opened_site.db, opened_site.one)
+    assert b"looks otherwise by now" not in downloads["report_html"]()
+    reads.record_final_read(opened_site.db, opened_site.one, row.id, {"L": CALM}, "It looks otherwise by now.")
+    assert b"looks otherwise by now" in downloads["report_html"]()
 
 
 @pytest.mark.parametrize("kind", ["report_pdf", "report_html"])

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
+from made_images import dicom, ultrasound
 from page_site import FakeModel, PageSite, Tab, first_read, picture, release, store
 
 from core.errors import InvalidInput
 from core.findings import proposals
 from core.findings.finding import Annotations, Finding, Measurement
 from core.findings.marks import Mark, Measured
-from core.findings.proposals import PeakLevel
-from core.findings.sketches import Sketch, proposal_uid
+from core.findings.proposals import PeakLevel, Proposal
+from core.findings.sketches import Place, Sketch, proposal_uid
+from core.imaging.intake import read_upload
 from core.records.database import tables
 from core.records.reads import predictions, reads
 from core.records.reads.drafts import ReadDraft, draft_of, store_draft
@@ -87,21 +92,26 @@ def tab_study(opened_site: PageSite, study: str):
     return load_study(opened_site.db, opened_site.one, study)
 
 
-def test_a_model_proposes_only_after_the_reveal_and_what_the_reader_did_is_counted(
-    opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def proposing(opened_site: PageSite, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A study of one picture, on which the leading model has one peak to propose; nobody has read it."""
     from core.reading import second_read
-
-    release(opened_site.weights, "ultrasound-fusion")
-    for module in (proposals, second_read):
-        monkeypatch.setattr(module, "measured_levels", lambda: {"ab" * 32: PeakLevel(0.5, 39, 30, 23)})
     from pages.reader.parts import marking
 
-    monkeypatch.setattr(marking, "measured_levels", lambda: {"ab" * 32: PeakLevel(0.5, 39, 30, 23)})
+    release(opened_site.weights, "ultrasound-fusion")
+    for module in (proposals, second_read, marking):
+        monkeypatch.setattr(module, "measured_levels", lambda: {"ab" * 32: PeakLevel(0.5, 39, 30, 23)})
     study = store(opened_site, images=[IMAGE])
     card = second_read.live_cards(Settings.from_environment())[0]
     image_id = tab_study(opened_site, study).images[0].id
     predictions.record_predictions(opened_site.db, study, image_id, *FakeModel(card).read(IMAGE))
+    return study
+
+
+def test_a_model_proposes_only_after_the_reveal_and_what_the_reader_did_is_counted(
+    opened_site: PageSite, tab: Tab, proposing: str
+) -> None:
+    study = proposing
     assert "proposal" not in tab.open("reader/read", study).text.lower()
     first_read(opened_site, study)
     assert "proposal" not in tab.open("reader/read", study).text.lower()
@@ -109,7 +119,7 @@ def test_a_model_proposes_only_after_the_reveal_and_what_the_reader_did_is_count
     open_mark(tab, "proposals", "AI proposals: 1 open")
     assert "23 of 30 such peaks lay inside" in tab.text and "A peak of its heat map is no lesion" in tab.text
     tab.press("Accept")
-    open_mark(tab, proposal_uid(0), "point · L")
+    open_mark(tab, proposal_uid("point", "ab" * 32, IMAGE.sha256, 0, 0), "point · L")
     pick(tab, "Type", "mass")
     tab.press("Save final assessment")
     final = reads.reads_of(opened_site.db, opened_site.one, study)[-1]
@@ -118,6 +128,125 @@ def test_a_model_proposes_only_after_the_reveal_and_what_the_reader_did_is_count
     assert [one.marks for one in final.annotations.findings] == [(made.mark,)]
     assert not tab.has("Accept")  # a correction is not asked again
     assert "1 accepted, 0 edited, 0 rejected, 0 open" in tab.open("reader/models").text
+
+    tab.open("reader/read", study)
+    tab.choose("Left breast: BI-RADS", "4B")
+    tab.press("Save the correction")
+    corrected = reads.reads_of(opened_site.db, opened_site.one, study)[-1]
+    assert corrected.id != final.id and corrected.annotations.proposals == final.annotations.proposals
+    assert "1 accepted, 0 edited, 0 rejected, 0 open" in tab.open("reader/models").text, "it is one proposal still"
+
+    tab.open("reader/read", study)
+    open_mark(tab, f"read{corrected.id}-0", "mass")
+    tab.press("Remove")
+    tab.choose("Left breast: BI-RADS", "2")
+    tab.press("Save the correction")
+    assert not reads.reads_of(opened_site.db, opened_site.one, study)[-1].annotations.findings
+    assert "0 accepted, 0 edited, 1 rejected, 0 open" in tab.open("reader/models").text
+
+
+def test_an_accepted_proposal_is_the_model_s_also_where_another_leads_by_the_time_it_is_saved(
+    opened_site: PageSite, tab: Tab, proposing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from core.reading import second_read
+
+    study = proposing
+    first_read(opened_site, study)
+    tab.open("reader/read", study)
+    tab.press("Show second read")
+    open_mark(tab, "proposals", "AI proposals: 1 open")
+    tab.press("Accept")
+    uid = proposal_uid("point", "ab" * 32, IMAGE.sha256, 0, 0)
+    open_mark(tab, uid, "point · L")
+    pick(tab, "Type", "mass")
+    other = replace(
+        second_read.proposals_of(
+            Settings.from_environment(), tab_study(opened_site, study), _answers(opened_site, study)
+        )[uid],
+        model_id="other",
+    )
+    monkeypatch.setattr(second_read, "proposals_of", lambda *_: {"another's": other})
+    tab.press("Save final assessment")
+    (made,) = reads.reads_of(opened_site.db, opened_site.one, study)[-1].annotations.proposals
+    assert (made.answer, made.model_id) == ("accepted", "ultrasound-fusion"), "and nobody has seen the other's"
+
+
+def test_a_proposal_that_only_the_run_that_saves_has_made_is_none_that_the_reader_left_open(
+    opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from core.reading import second_read
+
+    study = store(opened_site, images=[IMAGE])
+    first_read(opened_site, study)
+    reads.reveal(opened_site.db, opened_site.one, study)
+    tab.open("reader/read", study)
+    late = Proposal(Mark(IMAGE.sha256, 0, "point", ((4.0, 4.0),)), "other", "cd" * 32, 1.0, 0.5)
+    monkeypatch.setattr(second_read, "proposals_of", lambda *_: {"late": late})
+    tab.press("Save final assessment")
+    final = reads.reads_of(opened_site.db, opened_site.one, study)[-1]
+    assert (final.kind, final.annotations.proposals) == ("final", ())
+
+
+@pytest.mark.parametrize(("taken", "answer"), [(True, "accepted"), (False, "rejected")])
+def test_a_proposal_that_appears_only_when_the_read_is_saved_counts_where_the_draft_names_it(
+    opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch, taken: bool, answer: str
+) -> None:
+    """As outlines do: they are offered once the form that names them is there."""
+    from core.reading import second_read
+
+    study = store(opened_site, images=[IMAGE])
+    first_read(opened_site, study)
+    reads.reveal(opened_site.db, opened_site.one, study)
+    point = Mark(IMAGE.sha256, 0, "point", ((30.0, 30.0),))
+    made = {name: Proposal(point, name, "ab" * 32, 1.0, 0.5) for name in ("shown", "late")}
+    kept = ReadDraft(sketches=(Sketch((("late", point),), "mass"),)) if taken else ReadDraft(rejected=("late",))
+    store_draft(opened_site.db, opened_site.one, study, "final", kept)
+    monkeypatch.setattr(second_read, "proposals_of", lambda *_: {"shown": made["shown"]})
+    tab.open("reader/read", study)
+    monkeypatch.setattr(second_read, "proposals_of", lambda *_: made)
+    tab.press("Save final assessment")
+    found = reads.reads_of(opened_site.db, opened_site.one, study)[-1].annotations.proposals
+    assert {one.model_id: one.answer for one in found} == {"shown": "open", "late": answer}
+
+
+@pytest.mark.parametrize(("is_removed", "answer"), [(False, "accepted"), (True, "rejected")])
+def test_an_accepted_proposal_that_comes_back_from_a_draft_is_its_model_s_also_where_another_leads_by_then(
+    opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch, is_removed: bool, answer: str
+) -> None:
+    from core.reading import second_read
+    from pages.reader.parts import marking
+
+    release(opened_site.weights, "ultrasound-fusion")
+    for module in (proposals, second_read, marking):
+        monkeypatch.setattr(module, "measured_levels", lambda: {"ab" * 32: PeakLevel(0.5, 39, 30, 23)})
+    study, another = store(opened_site, images=[IMAGE]), store(opened_site, "Another")
+    card = second_read.live_cards(Settings.from_environment())[0]
+    image_id = tab_study(opened_site, study).images[0].id
+    predictions.record_predictions(opened_site.db, study, image_id, *FakeModel(card).read(IMAGE))
+    first_read(opened_site, study)
+    tab.open("reader/read", study)
+    tab.press("Show second read")
+    open_mark(tab, "proposals", "AI proposals: 1 open")
+    tab.press("Accept")
+    uid = proposal_uid("point", "ab" * 32, IMAGE.sha256, 0, 0)
+    open_mark(tab, uid, "point · L")
+    pick(tab, "Type", "mass")
+    tab.open("reader/read", another)  # which takes the form out of the tab
+    monkeypatch.setattr(second_read, "proposals_of", lambda *_: {})
+    tab.open("reader/read", study)
+    if is_removed:
+        open_mark(tab, uid, "mass")
+        tab.press("Remove")
+    tab.press("Save final assessment")
+    final = reads.reads_of(opened_site.db, opened_site.one, study)[-1]
+    assert [(one.answer, one.model_id) for one in final.annotations.proposals] == [(answer, "ultrasound-fusion")]
+    assert len(final.annotations.findings) == (not is_removed)
+
+
+def _answers(opened_site: PageSite, study: str):
+    from core.reading import second_read
+
+    return second_read.answers_of(opened_site.db, opened_site.one, tab_study(opened_site, study))
 
 
 def test_an_outline_without_a_pixel_is_said_not_saved_and_can_be_removed(opened_site: PageSite, tab: Tab) -> None:
@@ -136,6 +265,28 @@ def test_an_outline_without_a_pixel_is_said_not_saved_and_can_be_removed(opened_
     tab.press("Save first impression")
     (read,) = reads.reads_of(opened_site.db, opened_site.one, study)
     assert not read.annotations.findings
+
+
+def test_the_report_shows_each_frame_of_a_clip_that_is_measured_on(
+    opened_site: PageSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from core.records.reads.studies import load_study
+    from pages.reader.parts import study_report
+
+    frames = np.stack([np.rint(ultrasound(seed=number) * 255).astype(np.uint8) for number in range(4)])
+    tags = {"Modality": "US", "SOPClassUID": "1.2.840.10008.5.1.4.1.1.3.1", "NumberOfFrames": 4, "bits": 8}
+    [found] = read_upload(dicom(frames, **tags), "clip.dcm", settings=Settings(), with_frames=True)
+    assert found.image is not None, found.refused
+    study = store(opened_site, images=[replace(found.image, laterality="L")])
+    distance = Measurement(Mark(found.sha256, 2, "distance", ((10.0, 10.0), (40.0, 30.0))), Measured(False))
+    reads.record_first_read(
+        opened_site.db, opened_site.one, study, {"L": Impression("2", 5)}, annotations=Annotations((), (distance,))
+    )
+    monkeypatch.setattr(study_report, "database", lambda: opened_site.db)
+    retained = reads.reads_of(opened_site.db, opened_site.one, study)
+    stored = load_study(opened_site.db, opened_site.one, study)
+    shown = list(study_report._images(opened_site.one, stored, [], retained, Settings.from_environment()))
+    assert [one.image.frame for one in shown] == [0, 2] and "frame 3 of 4" in shown[1].label
 
 
 def test_findings_that_cannot_be_saved_are_not_left_out_of_what_is_saved(opened_site: PageSite, tab: Tab) -> None:
@@ -248,3 +399,28 @@ def test_two_models_heat_maps_hang_on_one_image_side_by_side(
     )
     pick(tab, "Model", other)
     assert len(drawn[-1][0]) == 1, "of another model another choice"
+
+
+def test_an_accepted_proposal_outlives_what_was_drawn_while_it_was_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The browser sends its marks with the revision that it had: what came later it could not send."""
+    from pages.reader.parts import marking
+
+    state: dict[str, Any] = {}
+    sent: list[tuple[int, tuple[tuple[str, Mark], ...]]] = []
+    monkeypatch.setattr(marking, "st", SimpleNamespace(session_state=state))
+    monkeypatch.setattr(marking, "marks_drawn", lambda *_: sent[-1] if sent else None)
+    sheet = marking.Sheet("first", "pictures", {(IMAGE.sha256, 0): Place("L", IMAGE.modality, "L")})
+
+    def drew(revision: int, *marks: tuple[str, Mark]) -> tuple[list[str], int]:
+        sent.append((revision, marks))
+        marking._take_over(sheet)
+        return [sketch.key for sketch in marking.sketches_in("first")], marking.marking_for("first").revision
+
+    marking.begin("first", (Sketch((("a", ELLIPSE),)),))
+    marking.accept("first", Sketch((("proposal", ELLIPSE),)))
+    assert drew(1, ("a", ELLIPSE), ("b", DISTANCE)) == (["a", "proposal", "b"], 3), "the browser gets all three"
+    assert drew(3, ("a", ELLIPSE), ("proposal", ELLIPSE), ("b", DISTANCE)) == (["a", "proposal", "b"], 3)
+    assert drew(3, ("proposal", ELLIPSE)) == (["proposal"], 3), "taken away"
+    assert drew(3) == ([], 3)
+    marking.accept("first", Sketch((("proposal", ELLIPSE),)))
+    assert drew(4) == ([], 4), "taken away again"

@@ -14,6 +14,7 @@ from made_lesions import picture as lesion_picture
 from page_site import PageSite, Tab, first_read, picture, release, store
 from release_site import SHIPPED_OUTLINE, add_outline_network, worse_outlines
 
+from core.errors import ModelUnavailable
 from core.models.outline_card import FILE, FOLDER, live_outline_card
 from core.reading import outlines
 from core.records.reads import drafts, reads
@@ -133,6 +134,31 @@ def test_an_accepted_outline_is_a_finding_of_the_report_and_a_rejected_one_is_co
     assert "Mass, oval; 8." in html and "1 accepted, 1 rejected" in html
     assert html.count("Proposed by a model (AI-generated), accepted") == 1  # at the finding that it became
     assert "1 accepted, 0 edited, 1 rejected, 0 open" in tab.open("reader/models").text
+
+
+@pytest.mark.parametrize("is_from_draft", [False, True])
+def test_an_accepted_outline_is_the_network_s_also_where_that_answers_no_more_by_the_time_it_is_saved(
+    opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch, is_from_draft: bool
+) -> None:
+    from pages.reader.parts import measured_findings
+
+    network(opened_site.weights, monkeypatch, [ellipse()])
+    study = opened(opened_site, tab, spacing_mm=(0.1, 0.1))
+    switched(tab).press("Accept outline")
+    tab.choose("Left breast: BI-RADS", "4A")
+
+    def refuse(*_: object) -> None:
+        raise ModelUnavailable("The outline network is away.")
+
+    monkeypatch.setattr(measured_findings, "outlined_lesions", refuse)
+    if is_from_draft:
+        tab.open("reader/read", store(opened_site, "Another"))  # which takes the form out of the tab
+        tab.open("reader/read", study)
+    tab.press("Save final assessment")
+    final = reads.reads_of(opened_site.db, opened_site.one, study)[-1]
+    (made,) = final.annotations.proposals
+    assert (made.answer, made.mark.kind, made.model_id) == ("accepted", "outline", FOLDER)
+    assert [one.marks for one in final.annotations.findings] == [(made.mark,)]
 
 
 def test_two_outlines_are_chosen_between_and_none_is_no_all_clear(

@@ -12,7 +12,7 @@ from page_site import PageSite, Tab, release, store
 from core.errors import InvalidInput
 from core.models.cards import live_cards
 from core.reading import back_read
-from core.records.reads import back_reads
+from core.records.reads import back_reads, studies
 from core.serving.cluster import Node
 
 
@@ -82,6 +82,21 @@ def test_without_a_cluster_no_node_is_spoken_of_and_with_one_the_page_shows_what
         assert ("No worker sees the cluster now" in warnings(tab)) == is_stale
         (table,) = [one.value for one in tab.app.dataframe]
         assert list(table["Node"]) == ["10.1.0.6", "10.1.0.7"] and list(table["State"]) == ["alive", "lost"]
+
+
+def test_of_a_back_read_whose_studies_were_all_deleted_that_is_said_and_the_others_are_shown(
+    opened_site: PageSite, tab: Tab
+) -> None:
+    release(opened_site.weights, "ultrasound-cnn")
+    for reason in ("wrong upload", ""):
+        study = store(opened_site)
+        tab.open("admin/back_reads").press("Start a back-read")
+        if reason:
+            studies.delete_study(opened_site.db, opened_site.one, study, reason=reason)
+    tab.open("admin/back_reads")
+    assert "Its studies were deleted." in tab.text and "**Back-read 1** by" in tab.text
+    assert progress(tab).count("studies read") == 1 and "0 of 1 studies read" in progress(tab)
+    assert not any(button.key == "stop_1" for button in tab.app.button) and not tab.app.button(key="stop_2").disabled
 
 
 def test_a_radiologist_may_not(opened_site: PageSite, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from core.records.database import tables
 from core.records.database.db import open_database
 from core.records.people import accounts
 from core.records.reads import predictions, reads, retention, studies, truths, worklist
+from core.records.reads.drafts import draft_of
 from core.records.reads.reads import COMMENT_LENGTH_MOST, Impression
 from core.reports.html import build_html
 from core.reports.pdf import build_pdf
@@ -27,7 +29,7 @@ from core.reports.study import study_document
 from core.server.inbox import InboxFile
 from core.serving import inference
 from core.settings import Settings
-from core.types import Image, Modality
+from core.types import Image, Modality, Window
 from pages.parts.markdown import plain
 
 OF_THE_AI = ("Probability", "AI-generated", "42 %", "threshold", "Fusion", "model looked", "attention")
@@ -210,6 +212,23 @@ def test_models_are_asked_once_and_not_again_after_the_final_read(
     assert asked == ["ultrasound-fusion"]
 
 
+def test_what_came_while_the_reader_wrote_is_neither_drawn_nor_said_to_be_known_by_the_run_that_saves(
+    opened_site: PageSite, tab: Tab
+):
+    release(opened_site.weights, "ultrasound-fusion")
+    study = store(opened_site)
+    first_read(opened_site, study)
+    tab.open("reader/read", study).press("Show second read").settled()
+    stored = studies.load_study(opened_site.db, opened_site.one, study).images[0]
+    (card,) = second_read.live_cards(Settings.from_environment())
+    said, explanation = FakeModel(card).read(stored.image)
+    late = replace(said, model_id="late", weights_sha256="f" * 64)
+    predictions.record_predictions(opened_site.db, study, stored.id, late, explanation)
+    tab.press("Save final assessment")
+    final = reads.reads_of(opened_site.db, opened_site.one, study)[-1]
+    assert [one["model_id"] for one in final.predictions_seen] == ["ultrasound-fusion"]
+
+
 def test_a_modality_without_a_model_is_said_and_the_study_can_still_be_finished(opened_site: PageSite, tab: Tab):
     study = store(opened_site)
     first_read(opened_site, study)
@@ -369,8 +388,37 @@ def test_what_was_filled_in_here_while_another_tab_saved_is_said_not_to_be_saved
     assert elsewhere not in two.settled().text
     two.press("Save final assessment")
     assert elsewhere not in two.text
-    one.press("Save final assessment")
+    one.choose("Left breast: BI-RADS", "5")  # in the form of a final read that is saved by now
     assert elsewhere in one.text and len(_reads(opened_site, study)) == 2
+    assert draft_of(opened_site.db, opened_site.one, study, "final") is None, "it was not saved, nor kept"
+    for tab in (one, Tab(opened_site, opened_site.one, monkeypatch).open("reader/read", study)):
+        assert {group.value for group in tab.app.button_group if group.label == "Left breast: BI-RADS"} == {"2"}
+
+
+def test_what_was_chosen_of_a_breast_is_asked_for_anew_where_the_sides_were_corrected_since(
+    opened_site: PageSite, monkeypatch: pytest.MonkeyPatch
+):
+    def swap() -> None:
+        for stored in studies.load_study(opened_site.db, opened_site.one, study).images:
+            other = {"L": "R", "R": "L"}[stored.image.laterality]
+            studies.correct_image(
+                opened_site.db, opened_site.one, stored.id, laterality=other, view=None, modality=Modality.ULTRASOUND
+            )
+
+    study = store(opened_site, images=[picture(1, laterality="L"), picture(2, laterality="R")])
+    tab = Tab(opened_site, opened_site.one, monkeypatch).open("reader/read", study)
+    tab.choose("Left breast: BI-RADS", "5").choose("Right breast: BI-RADS", "1")
+    swap()
+    tab.press("Save first impression")
+    assert "The side of a picture was corrected since you began" in tab.text and not _reads(opened_site, study)
+    assert "The side of a picture was corrected" in tab.choose("Left breast: BI-RADS", "1").text
+    assert "The side of a picture was corrected" not in tab.choose("Right breast: BI-RADS", "1").text
+    swap()
+    later = Tab(opened_site, opened_site.one, monkeypatch).open("reader/read", study)
+    assert "The side of a picture was corrected since you began" in later.text, "also of what a draft has kept"
+    later.choose("Left breast: BI-RADS", "5").choose("Right breast: BI-RADS", "1").press("Save first impression")
+    (read,) = _reads(opened_site, study)
+    assert {breast: one.birads for breast, one in read.impressions.items()} == {"L": "5", "R": "1"}
 
 
 def _reads(opened_site: PageSite, study: str) -> list[reads.Read]:
@@ -474,7 +522,7 @@ def test_a_wrong_upload_is_deleted_from_its_page_until_it_is_final(opened_site: 
     study = store(opened_site)
     tab.open("reader/read", study)
     assert next(button for button in tab.app.button if button.label == "Delete this study").disabled
-    tab.app.text_input(key="delete_reason").set_value("another patient's")
+    tab.app.text_input(key=f"delete_reason_{study}").set_value("another patient's")
     tab.settled().press("Delete this study")
     assert studies.list_studies(opened_site.db, opened_site.one) == []
     study = store(opened_site)
@@ -482,6 +530,16 @@ def test_a_wrong_upload_is_deleted_from_its_page_until_it_is_final(opened_site: 
     reads.reveal(opened_site.db, opened_site.one, study)
     reads.record_final_read(opened_site.db, opened_site.one, study, {"L": Impression("1", 0)}, "")
     assert not tab.open("reader/read", study).has("Delete this study")
+
+
+def test_a_reason_typed_to_delete_one_study_deletes_no_other(opened_site: PageSite, tab: Tab):
+    wrong, right = store(opened_site, "Wrong"), store(opened_site, "Right")
+    tab.open("reader/read", wrong)
+    next(field for field in tab.app.text_input if field.label == "Reason").set_value("another patient's")
+    assert not next(button for button in tab.settled().app.button if button.label == "Delete this study").disabled
+    tab.open("reader/read", right)
+    assert not next(field for field in tab.app.text_input if field.label == "Reason").value
+    assert next(button for button in tab.app.button if button.label == "Delete this study").disabled
 
 
 def test_sides_are_corrected_until_the_first_read_and_not_after(opened_site: PageSite, tab: Tab):
@@ -572,6 +630,103 @@ def test_files_of_two_patients_become_two_studies_and_mixing_them_is_refused_bef
     assert not upload.exists()
 
 
+@pytest.fixture
+def three_patients(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[InboxFile]:
+    """What is uploaded: a file each of three patients, and the page reads a fourth as another's."""
+    from core.imaging.intake import Intake
+    from pages.parts import viewer
+    from pages.reader.parts import new_study
+
+    def read(path: Path, name: str, **_: object) -> tuple[Intake, ...]:
+        number = int(name[0])
+        return (Intake(name, f"{number:064x}", picture(number, laterality="L", patient_hash=f"{number:064x}"), None),)
+
+    files = []
+    for number in range(1, 5):
+        path = tmp_path / f"upload{number}" / "data"
+        path.parent.mkdir()
+        path.write_bytes(b"")
+        files.append(InboxFile(path, f"{number}.dcm"))
+    monkeypatch.setattr(viewer, "show", lambda *_, **__: None)
+    monkeypatch.setattr(new_study, "read_upload", read)
+    monkeypatch.setattr(new_study, "upload_files", lambda key: files[:3])
+    return files
+
+
+def test_a_typed_name_stays_with_its_pictures_when_another_file_goes(
+    opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch, three_patients: list[InboxFile]
+):
+    from pages.reader.parts import new_study
+
+    _, two, three, four = three_patients
+    tab.open("reader/read")
+    for number, name in enumerate(("Anna", "Berta", "Carla")):
+        tab.app.text_input(key=f"new_name_{number}").set_value(name)
+    tab.settled()
+    monkeypatch.setattr(new_study, "upload_files", lambda key: [two, three])
+    names = [box.value for box in tab.settled().app.text_input if box.key != "new_name"]
+    assert names == ["Berta", "Carla"]
+    # The last goes and another comes at once: it is a study of its own, whatever its number is.
+    monkeypatch.setattr(new_study, "upload_files", lambda key: [two, four])
+    assert [box.value for box in tab.settled().app.text_input if box.key != "new_name"] == ["Berta", ""]
+    tab.app.text_input(key="new_name_2").set_value("Dora")
+    tab.settled().press("Save 2 studies")
+    rows = studies.list_studies(opened_site.db, opened_site.one)
+    shown = {
+        row.display_name: studies.load_study(opened_site.db, opened_site.one, row.id).images[0].image.patient_hash
+        for row in rows
+    }
+    assert shown == {"Berta": f"{2:064x}", "Dora": f"{4:064x}"}
+
+
+def test_what_was_ticked_of_one_file_does_not_stand_at_the_file_that_comes_in_its_place(
+    opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch, three_patients: list[InboxFile]
+):
+    from core.imaging.intake import Intake
+    from pages.reader.parts import new_study
+
+    def untagged(path: Path, name: str, **_: object) -> tuple[Intake, ...]:
+        number = int(name[0])
+        return (Intake("scan.png", f"{number:064x}", picture(number, laterality="L"), None),)
+
+    one, two, three, _ = three_patients
+    monkeypatch.setattr(new_study, "read_upload", untagged)
+    monkeypatch.setattr(new_study, "upload_files", lambda key: [one, two])
+    tab.open("reader/read")
+    tab.app.checkbox[0].check()
+    assert tab.settled().app.checkbox[0].value
+    monkeypatch.setattr(new_study, "upload_files", lambda key: [one, three])
+    assert not tab.settled().app.checkbox[0].value
+
+
+def test_what_could_not_be_saved_keeps_the_number_and_the_name_that_it_was_shown_with(
+    opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch, three_patients: list[InboxFile]
+):
+    from core.errors import NotSaved
+    from core.reading import new_studies
+
+    tab.open("reader/read")
+    tab.app.text_input(key="new_name").set_value("Case")
+    tab.app.text_input(key="new_name_2").set_value("Carla")
+    tab.settled()
+
+    def full(db, person, new):
+        yield from saved(db, person, new[:2])
+        raise NotSaved("The disk with the database is full.")
+
+    saved = new_studies.save
+    monkeypatch.setattr(new_studies, "save", full)
+    assert "is full" in tab.press("Save 3 studies").text
+    monkeypatch.setattr(new_studies, "save", saved)
+    words = tab.settled().text
+    assert "**Study 3**" in words and "**Study 1**" not in words
+    assert tab.app.text_input(key="new_name_2").value == "Carla"
+    tab.app.text_input(key="new_name_2").set_value("")
+    tab.settled().press("Save the study")
+    rows = studies.list_studies(opened_site.db, opened_site.one)
+    assert {row.display_name for row in rows} == {"Case 1", "Case 2", "Case 3"}
+
+
 def test_files_that_say_nothing_of_their_patient_are_drawn_and_saved_once_somebody_says_whose_they_are(
     opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
@@ -628,6 +783,43 @@ def test_of_several_new_studies_the_one_that_waits_for_a_choice_is_open(
     assert [toggle.value for toggle in tab.app.toggle] == [False, False, True]
 
 
+def test_a_lookup_table_of_the_file_counts_until_a_window_is_chosen_of_just_that_file(
+    opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    from core.imaging.intake import Intake
+    from pages.parts import viewer
+    from pages.reader.parts import new_study
+
+    windows = (Window(100, 50), Window(200, 80))
+    asked: list[int | None] = []
+
+    def read(*_: object, window: int | None = None, **__: object) -> tuple[Intake, ...]:
+        asked.append(window)
+        images = [
+            replace(picture(number, laterality="L", patient_hash="a" * 64), windows=windows, window_index=window)
+            for number in range(2)
+        ]
+        # Names of members are cut: these two had different ends.
+        return tuple(Intake("all.zip/long", f"{number:064x}", image, None) for number, image in enumerate(images))
+
+    shown: list[Image] = []
+    monkeypatch.setattr(viewer, "show", lambda pictures, *_, **__: shown.extend(one.image for one in pictures))
+    monkeypatch.setattr(new_study, "upload_files", lambda key: [InboxFile(tmp_path / "x", "all.zip")])
+    monkeypatch.setattr(new_study, "read_upload", read)
+    tab.open("reader/read")
+    assert asked == [None], "nothing is read again before anybody chooses"
+    first, second = (image.pixels.tobytes() for image in shown[-2:])
+    assert first != second
+    tab.app.selectbox(key="new_1_window").set_value(1)
+    tab.settled()
+    assert asked == [None, 1]
+    assert [image.pixels.tobytes() for image in shown[-2:]] == [first, second]
+    assert [image.window_index for image in shown[-2:]] == [None, 1]
+    tab.app.selectbox(key="new_1_window").set_value(-1)
+    tab.settled()
+    assert asked == [None, 1, None] and [image.window_index for image in shown[-2:]] == [None, None]
+
+
 class FakeIntake:
     """Reads any file named *.png but "bad.png" as a picture whose kind nobody knows until somebody says."""
 
@@ -673,6 +865,26 @@ def test_truth_is_entered_after_the_final_read_and_kept_beside_earlier_entries(o
     assert "core biopsy" in tab.text
     tab.press("Save")
     assert "Give the breast, the pathology, the date and the source." in tab.text
+
+
+def test_what_became_of_one_study_does_not_stand_in_the_form_of_another(opened_site: PageSite, tab: Tab):
+    for name in ("This one", "Another"):
+        study = store(opened_site, name)
+        first_read(opened_site, study)
+        reads.reveal(opened_site.db, opened_site.one, study)
+        reads.record_final_read(opened_site.db, opened_site.one, study, {"L": Impression("5", 90)}, "")
+        tab.open("reader/truth")
+        tab.app.selectbox(key="truth_study").set_value(study)
+        tab.settled()
+        assert not tab.app.text_input[0].value and tab.app.date_input[0].value is None
+        tab.app.text_input[0].set_value("core biopsy")
+        tab.press("Save")
+        assert "Give the breast" in tab.text and tab.app.text_input[0].value == "core biopsy"
+    next(group for group in tab.app.button_group if group.label == "Pathology").select("malignant")
+    tab.app.date_input[0].set_value(date(2026, 1, 2))
+    tab.press("Save")
+    [truth] = truths.truths_of(opened_site.db, opened_site.one, study)
+    assert truth.source == "core biopsy" and not tab.app.text_input[0].value
 
 
 def test_cards_show_measured_numbers_with_intervals_and_their_limits_as_text(opened_site: PageSite, tab: Tab):
@@ -795,3 +1007,17 @@ def test_computing_ahead_is_switched_off_for_the_site_on_the_page_settings(opene
     tab.settled()
     assert site_settings.current(opened_site.db).compute_ahead is False
     assert next(one for one in tab.app.toggle if one.label.startswith("The second read is computed")).value is False
+
+
+def test_the_page_settings_shows_what_the_environment_says_however_large_or_small(
+    opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch
+):
+    import streamlit as st
+
+    said = {"THRESHOLD_SENSITIVITY": 30, "BACKUP_DAYS": 500, "BACKUPS_MOST": 2000}
+    for name, value in said.items():
+        monkeypatch.setenv(f"SECONDREAD_{name}", str(value))
+    st.cache_resource.clear()  # as a server that was started with it
+    tab.open("admin/site_settings")
+    for name, value in said.items():
+        assert tab.app.number_input(key=f"setting_{name.lower()}_{value}").value == value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ from page_site import PageSite, Tab, release
 from PIL import Image as Raster
 from record_site import WORRIED, add_person, finish
 
-from core.evaluation.statistics.reader_study import RoeMetz, simulate
+from core.evaluation.statistics.reader_study import ReaderStudy, RoeMetz, simulate
 from core.evaluation.tables.reader_studies import write_long_table
 from core.records import data_sets
 from core.records.reader_studies import designs, readings
+from core.records.reader_studies.designs import ReaderStudyRow
 from core.records.reader_studies.protocol import AIDED
 from core.records.reads import reads
 from core.records.reads.reads import Impression
@@ -134,6 +136,50 @@ def test_of_two_models_a_reader_sees_the_answer_of_the_one_whose_turn_it_is(
     assert "the answer of one model alone" in reader.text and "With the AI's answer" not in reader.text
 
 
+def two_designs(opened_site: PageSite) -> tuple[ReaderStudyRow, ReaderStudyRow]:
+    """The older and the newer, of the same cases."""
+    for number, pathology in enumerate(("malignant", "malignant", "benign", "benign"), start=1):
+        finish(opened_site.db, opened_site.one, number, pathology, suspicion=WORRIED)
+    at_hand = designs.cases_at_hand(opened_site.db, opened_site.one, Modality.ULTRASOUND)
+    readers = (opened_site.one.id, opened_site.two.id)
+    for title in ("The older", "The newer"):
+        asked = {"title": title, "modality": "ultrasound", "cases": at_hand.cases, "readers": readers}
+        designs.create_reader_study(opened_site.db, opened_site.one, asked)
+    newer, older = designs.list_reader_studies(opened_site.db, opened_site.one)
+    assert (older.protocol.title, newer.protocol.title) == ("The older", "The newer")
+    return older, newer
+
+
+def test_a_locked_and_then_closed_study_stays_the_one_that_is_shown(opened_site: PageSite, tab: Tab) -> None:
+    older, newer = two_designs(opened_site)
+    tab.app.query_params["of"] = named = f"The older ({older.id[:6]})"
+    tab.open("research/reader_studies")
+    assert named in tab.app.selectbox(key="of").options and "Being designed" in tab.text
+    tab.press("Lock the protocol")
+    older = designs.load_reader_study(opened_site.db, opened_site.one, older.id)
+    assert older.sha256 and older.sha256 in tab.text and tab.app.query_params["of"] == named
+    assert "Being read" in tab.text and not tab.has("Lock the protocol")
+    tab.app.text_input(key=f"rs_reason_{older.id}").input("Everybody left")
+    tab.press("Close the reading")
+    assert older.sha256 in tab.text and tab.app.query_params["of"] == named
+    states = {row.id: row.state for row in designs.list_reader_studies(opened_site.db, opened_site.one)}
+    assert states == {older.id: designs.CLOSED, newer.id: designs.DESIGNED}
+
+
+def test_where_a_design_was_discarded_no_other_stands(opened_site: PageSite, tab: Tab) -> None:
+    older, newer = two_designs(opened_site)
+    tab.open("research/reader_studies")
+    tab.press("Discard")
+    assert [row.id for row in designs.list_reader_studies(opened_site.db, opened_site.one)] == [older.id]
+    assert "is not here" in tab.text and not tab.has("Discard") and not tab.has("Lock the protocol")
+    assert tab.app.query_params["of"] == f"The newer ({newer.id[:6]})"
+    tab.app.selectbox(key="of").set_value(f"The older ({older.id[:6]})")
+    tab.settled()
+    assert (
+        tab.has("Discard") and "is not here" not in tab.text and "Not here" not in tab.app.selectbox(key="of").options
+    )
+
+
 def test_a_table_from_elsewhere_is_analysed_with_its_readers_numbered(opened_site: PageSite, tab: Tab) -> None:
     study = simulate(RoeMetz(), readers=3, positives=12, negatives=14, rng=np.random.default_rng(1))
     table = write_long_table(study).replace("\n2,", "\nDr Grey,")
@@ -150,3 +196,16 @@ def test_a_table_from_elsewhere_is_analysed_with_its_readers_numbered(opened_sit
     tab.app.get("file_uploader")[0].set_value(("fewer.csv", "\n".join(rows).encode(), "text/csv"))
     tab.settled()
     assert "In 1 combinations" in tab.text and "DBM, area: F(1" not in tab.text
+
+
+def test_an_analysis_is_kept_for_just_these_patients_however_many_they_are() -> None:
+    from pages.research.parts.reader_study_results import key_of
+
+    n = 1_200
+    made = ReaderStudy(("a", "b"), ("one", "two"), np.arange(n) % 2 == 0, np.zeros((2, 2, n)), np.arange(n).astype(str))
+    assert made.patients is not None
+    other = made.patients.copy()
+    other[600] = "601"  # where a printed array has dots
+    again = replace(made, patients=other)
+    assert key_of(made) != key_of(again) != key_of(replace(made, patients=None))
+    assert key_of(made) == key_of(replace(made, patients=made.patients.copy()))

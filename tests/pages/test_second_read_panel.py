@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
-from page_site import FakeModel, PageSite, Tab, first_read, picture, release, store
+from page_site import PASSWORD, FakeModel, PageSite, Tab, first_read, picture, release, store
 from pypdf import PdfReader
+from record_site import signed_in
 
 from core.reading import second_read
 from core.reading.opinions import ALL_WEAK
+from core.records.people import accounts
 from core.records.reads import predictions, reads, studies
 from core.records.reads.reads import Impression
+from core.records.reads.worklist import assign
 from core.records.releases import decisions
+from core.reports.content import measured as measured_text
+from core.reports.html import build_html
 from core.reports.pdf import build_pdf
 from core.reports.study import study_document
 from core.settings import REPOSITORY, Settings
@@ -182,3 +188,51 @@ def test_the_report_of_one_ultrasound_image_takes_at_most_three_pages(opened_sit
     )
     pages = PdfReader(io.BytesIO(build_pdf(study_document(report)))).pages
     assert 2 <= len(pages) <= 3
+
+
+def test_the_report_says_that_a_third_reader_decides_and_between_whom(opened_site: PageSite) -> None:
+    from pages.reader.parts import study_report
+
+    db, one, two = opened_site.db, opened_site.one, opened_site.two
+    added = accounts.create_person(db, one, name="Dr Three", password=PASSWORD, roles=["radiologist"])
+    three, study = signed_in(db, added), store(opened_site)
+    assign(db, one, study, reader=None, is_double_read=True)
+    for reader, category in ((one, "4A"), (two, "2")):
+        first_read(opened_site, study, reader)
+        reads.record_final_read(db, reader, study, {"L": Impression(category, 20)})
+    site, stored = Settings.from_environment(), studies.load_study(db, one, study)
+
+    def words() -> str:
+        known = reads.reads_of(db, one, study)
+        return build_html(study_document(study_report.gather(one, stored, [], known, site)))
+
+    assert "decides" not in words() and "decided between" not in words()
+    reads.arbitrate(db, three, study)
+    reads.record_final_read(db, three, study, {"L": Impression("4B", 30)})
+    said = words()
+    assert said.count("Dr Three decides between the readers. Decided between: Dr One and Dr Two.") == 1
+    assert said.count("decides between the readers") == 1 and said.count("Decision between the readers") == 1
+    rows = said[said.index("Recommendation</th>") :]
+    assert rows.index("BI-RADS 4B") < rows.index("BI-RADS 4A") and rows.count("decided between") == 2
+    reads.record_final_read(db, three, study, {"L": Impression("4A", 40)})
+    assert words().count("decides between the readers") == 1
+    assert [read.is_decision for read in reads.reads_of(db, two, study)] == [False] * 4 + [True, True]
+
+
+def test_the_report_measures_a_model_at_the_threshold_that_stands_beside_it(opened_site: PageSite) -> None:
+    from pages.reader.parts import study_report
+
+    release(opened_site.weights, "ultrasound-fusion")
+    site, study = Settings.from_environment(), store(opened_site)
+    stored = studies.load_study(opened_site.db, opened_site.one, study)
+    prediction, explanation = FakeModel(second_read.live_cards(site)[0]).read(stored.images[0].image)
+
+    def measured(**changes: object) -> str:
+        answers = [(stored.images[0].id, replace(prediction, **changes), explanation)]
+        (model,) = study_report.gather(opened_site.one, stored, answers, [], site).models
+        return measured_text(model.headline)
+
+    own = measured()
+    assert "sensitivity 1.000" in own and "specificity 1.000" in own
+    everybody = measured(threshold=0.0, threshold_rule="a value that this site has set itself")
+    assert "sensitivity 1.000" in everybody and "specificity 0.000" in everybody

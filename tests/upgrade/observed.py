@@ -237,7 +237,11 @@ def _releases(db: Database, admin: LocalTerminal) -> dict[str, Any]:
             for model_id in sorted({row.model_id for row in decided})
         },
         "shadow_answers": {
-            model_id: shadows.shadow_answers(db, admin, model_id, sha256).to_dict("records")
+            # Version 0.1.0 gave the study as the patient.
+            model_id: shadows.shadow_answers(db, admin, model_id, sha256)
+            .drop(columns="patient")
+            .rename(columns={"study": "patient"})
+            .to_dict("records")
             for model_id, sha256 in live.shadows.items()
         },
     }

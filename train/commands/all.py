@@ -73,14 +73,15 @@ def train_all(entries: Sequence[Entry], args: argparse.Namespace, command: Calla
     for number, entry in enumerate(entries, start=1):
         where = f"{number} of {len(entries)} {entry.model_id}"
         try:
-            if _is_done(entry, args):
+            is_there, external = _is_done(entry, args), external_arguments(entry, args.data, args.out)
+            if is_there and (external is None or is_measured_elsewhere(args.out / entry.model_id)):
                 log.info("%s: there already", where)
                 continue
             log.info("%s: begins", where)
             began = time.monotonic()
-            status = _distilled(entry, args, command)
-            status = status or command(arguments_of(entry, args.data, args.out, args.budget_minutes, args.backbone))
-            external = external_arguments(entry, args.data, args.out) if status == 0 else None
+            status = 0 if is_there else _distilled(entry, args, command)
+            if not status and not is_there:
+                status = command(arguments_of(entry, args.data, args.out, args.budget_minutes, args.backbone))
             status = status or (command(external) if external else 0)
         except AppError as error:
             log.error("%s: %s", where, error)
@@ -104,6 +105,13 @@ def _distilled(entry: Entry, args: argparse.Namespace, command: Callable[[Sequen
 def run_command(arguments: Sequence[str]) -> int:
     """In a process of its own: what one model's training leaves in memory, or how it dies, does not touch the next."""
     return subprocess.run([sys.executable, "-m", "train", *arguments], cwd=REPOSITORY, check=False).returncode
+
+
+def is_measured_elsewhere(folder: Path) -> bool:
+    """Whether scores on another collection lie beside the weights that the card names."""
+    from train.publishing.evaluate import scores_elsewhere
+
+    return bool(scores_elsewhere(read_card(folder)))
 
 
 def _is_done(entry: Entry, args: argparse.Namespace) -> bool:

@@ -21,13 +21,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Amend every card of the folder and log what changed."""
-    from train.publishing.backfill import amend, measure_branches
+    from core.models.cards import read_card
+    from train.publishing.backfill import amend, measure_branches, measure_maps, name_the_better
 
     if args.data is not None:
         options.require_folder(args.data)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    for path in sorted(args.weights.glob("*/card.json")):
-        of_pictures = measure_branches(path.parent, args.data) if args.data is not None else []
-        for change in [*amend(path.parent), *of_pictures]:
-            log.info("%s: %s", path.parent.name, change)
+    folders = [path.parent for path in sorted(args.weights.glob("*/card.json"))]
+    of_pictures = (measure_branches, measure_maps) if args.data is not None else ()
+    for folder in sorted(folders, key=lambda one: bool(read_card(one).members)):  # an ensemble after its members
+        changes = amend(folder)
+        for measure in of_pictures:
+            changes += measure(folder, args.data)
+        for change in changes:
+            log.info("%s: %s", folder.name, change)
+    cards = [read_card(folder) for folder in folders]
+    for card in cards:
+        if card.architecture == "fusion":
+            for change in name_the_better(card, [other for other in cards if other is not card]):
+                log.info("%s: %s", card.model_id, change)
     return 0

@@ -110,11 +110,15 @@ def _write_scores(done: Evaluation, out: Path | None) -> str:
     from train.publishing.evaluate import SAME_SCORE, difference, scores_path
 
     own = done.card.folder / f"{done.card.weights_sha256[:8]}.test_scores.csv"
+    if out is None and done.is_stored:
+        return "These are the out-of-fold scores of the card; they were not computed anew."
     if out is None and done.is_own and own.is_file():
         distance = difference(done.card, done.scores)
         if distance is not None and distance <= SAME_SCORE:
             return f"The card's own test scores are reproduced (largest difference {distance:.4f}) and stay."
         return f"CAUTION: these scores differ from the card's own by up to {distance:.4f}; the card's stay. See --out."
+    if out is None and done.n_seen:
+        return "These scores are not kept beside the card, as those of another collection are. See --out."
     path = out or (own if done.is_own else scores_path(done.card, done.data_sha256, done.split))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,7 @@ from PIL import Image as Raster
 
 from core.errors import InvalidInput
 from core.evaluation.tables.cells import require_positive_apart
+from core.imaging.masks import lesion_grey
 from core.models.cards import Card
 from core.types import Modality
 from train.datasets.leakage import LEAK, Finding, check_leakage, with_split
@@ -89,7 +90,7 @@ def prepare(
             "Split by patient or group with `python -m train split --look-alikes`, or say --allow-leaks: the card then "
             "tells it for ever."
         )
-    _require_every_label(judged)
+    _require_every_label(judged, positive)
     words = "the manifest's own split" if leaks and by == _GIVEN else _split_text(cases, by, folds)
     return Prepared(manifest, cases, classes, positive, folds, words, leaks)
 
@@ -151,9 +152,11 @@ def fold_splits(cases: pd.DataFrame, fold: int, folds: int) -> pd.Series:
 def divided(
     cases: pd.DataFrame, *, seed: int = 0, folds: int = 0, by: str | None = None, like: Card | None = None
 ) -> tuple[pd.DataFrame, str | None]:
-    """The cases with `fold` or `split`, and the column it was made by."""
+    """The cases with `fold` or `split`, and the column it was made by. Folds that a split is not made of are left out:
+    cases with `fold` are taken for those of a model in folds."""
     if folds:
         return cases.assign(fold=_folds(cases, folds, seed, by)), by
+    cases = cases.drop(columns="fold", errors="ignore")
     if like is not None:
         return cases.assign(split=split_of_model(cases, like)), None
     return split_for_training(cases, seed, by)
@@ -180,10 +183,11 @@ def _folds(cases: pd.DataFrame, folds: int, seed: int, by: str | None) -> pd.Ser
     return fold_cases(cases, folds, seed, by=by)
 
 
-def _require_every_label(cases: pd.DataFrame) -> None:
+def _require_every_label(cases: pd.DataFrame, positive: str) -> None:
+    """Of the test cases only that some are positive and some are not: a rare kind of the others may be missing."""
     for name, part in cases.groupby("split"):
         lacking = set(cases["label"]) - set(part["label"])
-        if lacking and name != "test":
+        if lacking and (name != "test" or positive in lacking or set(part["label"]) == {positive}):
             raise InvalidInput(f"No case of {', '.join(sorted(lacking))} is in: {name}. More patients are needed.")
 
 
@@ -240,7 +244,7 @@ def lesion_size(root: Path, masks: str, label: str) -> str:
     for name in filter(None, masks.split("|")):
         try:
             with Raster.open(root / name) as raster:
-                mask = np.asarray(raster.convert("L")) > 127
+                mask = np.asarray(lesion_grey(raster)) > 127
         except OSError:
             return ""
         covered = mask if covered is None or covered.shape != mask.shape else covered | mask

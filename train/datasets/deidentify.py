@@ -29,6 +29,7 @@ from PIL import Image as Raster
 from core.errors import InvalidInput, NotFound, UnreadableImage
 from core.imaging.decoded import Limits, frame_warning
 from core.imaging.intake import Intake, read_study
+from core.imaging.masks import lesion_grey
 from core.imaging.picture import bits_of_studies, read_picture
 from core.imaging.preprocess import square_pixels
 from core.imaging.sniff import HEAD_BYTES, kind_of
@@ -355,7 +356,7 @@ class _Ingester:
         out = io.BytesIO()
         try:
             with Raster.open(path, formats=["TIFF"]) as raster:
-                Raster.fromarray(np.asarray(raster.convert("L"))).save(out, "PNG")  # anew: nothing else goes with it
+                lesion_grey(raster).save(out, "PNG")  # anew: nothing else goes with it
         except (OSError, SyntaxError, ValueError, KeyError):
             raise UnreadableImage("Its mask is damaged or cut short.") from None
         return _store_file(self.db.settings, out.getvalue(), "png", self.retained)

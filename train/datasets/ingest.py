@@ -32,6 +32,7 @@ from train.datasets.deidentify import IngestedPictures, ingest_cases
 from train.datasets.duplicates import grouped
 from train.datasets.importers import class_folders, dicom_folder
 from train.datasets.importers.imported import PICTURES, in_counting_order, pictures_under
+from train.datasets.leakage import with_split
 from train.datasets.manifest import read_manifest
 from train.datasets.near_duplicates import look_at
 from train.datasets.split import SPLITS
@@ -210,6 +211,29 @@ def add_cases(
     return add_data_set(db, actor, new, put_pictures, notes=notes, origin=origin)
 
 
+def _as_given(cases: pd.DataFrame, notes: list[str]) -> pd.DataFrame | None:
+    """The cases with the split that they came with, in the words of `SPLITS`; None where it cannot be used.
+
+    A remark goes to `notes` where one was given and is not used. Folds beside a split go: training takes the split.
+    """
+    given = [name for name in ("split", "fold") if name in cases and (cases[name] != "").any()]
+    if "split" in given:
+        named, _ = with_split(cases)
+        unclear = int((~named["split"].isin(SPLITS)).sum())
+        if not unclear:
+            return named.drop(columns="fold", errors="ignore")
+        notes.append(
+            f"The split that was given is not used, and a new one was made: {how_many(unclear, 'picture')} had neither "
+            "train nor validation nor test there. To have it used, fill it in for all and add the data set again."
+        )
+    elif given:
+        notes.append(
+            "The folds that were given are not used: a new split was made. Divide the data set into folds where you "
+            "need them."
+        )
+    return None
+
+
 def _create(db: Database, actor: Actor, new: NewDataSet, retained: IngestedPictures, origin: str) -> int:
     cases = retained.cases
     looks = look_at(db.settings, cases, new.progress)
@@ -223,8 +247,10 @@ def _create(db: Database, actor: Actor, new: NewDataSet, retained: IngestedPictu
             raise InvalidInput("Fewer than two labels are left, and a data set needs two. " + retained.notes[-1])
     if "source" not in cases:
         cases = cases.assign(source=new.name)
-    if "split" in cases and cases["split"].isin(SPLITS).all():
-        split: dict[str, Any] = {"kind": "as the manifest says"}
+    split: dict[str, Any] = {"kind": "as the manifest says"}
+    given = _as_given(cases, retained.notes)
+    if given is not None:
+        cases = given
     else:
         request = SplitRequest(new.seed)
         cases = divided(cases.assign(group=grouped(cases, looks.pairs)), request)

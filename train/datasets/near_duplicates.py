@@ -72,8 +72,8 @@ def near_duplicates(db: Database, actor: Actor, version_id: int, *, progress: Pr
 
 
 def parts_of(cases: pd.DataFrame) -> pd.Series:
-    """The split of each case, or "fold 3"."""
-    return "fold " + cases["fold"] if "fold" in cases else cases["split"]
+    """The split of each case, or "fold 3"; of a version that has both, the split, which is what training takes."""
+    return cases["split"] if "split" in cases else "fold " + cases["fold"]
 
 
 def looks_of(settings: Settings, manifest_sha256: str, cases: pd.DataFrame, progress: Progress) -> Looks:

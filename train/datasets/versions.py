@@ -166,7 +166,7 @@ def _groups(cases: pd.DataFrame, firsts: list[int], joined: list[Any]) -> pd.Ser
 
 def _in_one_part(cases: pd.DataFrame) -> pd.DataFrame:
     """What belongs together moved into one part: the most held back of a split, the first of folds."""
-    column = "fold" if "fold" in cases else "split"
+    column = "split" if "split" in cases else "fold"  # as `parts_of`
     order = {name: place for place, name in enumerate(reversed(SPLITS))} if column == "split" else {}
     part = cases[column].copy()
     for _, members in part.groupby(units_of(cases)):

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from core.errors import InvalidInput
 from core.files import write_whole
 from core.models.architectures import Graph
 from core.models.inference import unfitted_graph
@@ -61,25 +62,23 @@ def fit(
     `start` puts the starting weights into the graph and says what they are. `folder` gets `epochs.jsonl` (a line an
     epoch) and the state after the last epoch, from which the same run goes on if it was killed; `stop` is asked after
     every epoch, also after those. With a `cache`, what frozen layers give is found again by the next run.
-    `head_epochs`: for exactly so many the classifier alone is fitted, where no case is left to choose on. `on_epoch`
-    gets the row of every epoch, when a run goes on also of those before; what it raises ends the run. `workers`: the
-    processes that do this together, of which the first alone writes.
+    `head_epochs`: where no case is left to choose on, for exactly so many the classifier alone is fitted, and the epoch
+    that is kept is the last. `on_epoch` gets the row of every epoch, when a run goes on also of those before; what it
+    raises ends the run. `workers`: the processes that do this together, of which the first alone writes.
     """
     keras.utils.set_random_seed(config.seed)
     graph = _graph(config, squares, _POLICIES[config.precision])
     started_from = start(graph)
     pretrained = started_from != "random"
+    start_weights = key_of(map(np.asarray, graph.model.variables)) if pretrained else ""
     if config.dropout is not None:
         _set_dropout(graph, config.dropout)
     trainable = make_trainable(
-        graph,
-        frozen=config.frozen,
-        unfreeze=config.unfreeze,
-        freeze_batch_norm=pretrained,
-        is_kept=config.views > 0,
-        depthwise=config.depthwise,
-    )
+        graph, frozen=config.frozen, unfreeze=config.unfreeze, freeze_batch_norm=pretrained,
+        is_kept=config.views > 0, depthwise=config.depthwise,
+    )  # fmt: skip
     train, validation = squares.split("train"), squares.split("validation")
+    _require_a_batch(len(train), config)
     source = Views(trainable, squares, config, cache) if trainable.stem is not None else Fresh(train, config)
     held = _stem_outputs(trainable, validation)
     folder.mkdir(parents=True, exist_ok=True)
@@ -91,7 +90,8 @@ def fit(
         headed = _start_classifier(graph, trainable, source, held, validation, config, head_epochs)
     optimizer = make_optimizer(trainable, config)
     average = MovingAverage(trainable.variables, config.average)
-    key = key_of([squares.pixels, squares.labels], asdict(config), squares.splits.tolist(), started_from)
+    learnt_from = [squares.pixels, squares.labels, squares.masks]
+    key = key_of(learnt_from, asdict(config), squares.splits.tolist(), started_from, start_weights)
     changing = [*_changing(graph, trainable), *optimizer.variables, *average.shadows]
     loop = EpochLoop(
         graph, config, folder, source, validation, average, Checkpoint(folder, key, changing),
@@ -99,10 +99,19 @@ def fit(
         judge=_judge(trainable, held),
         steps=max(1, len(train) // config.batch),
         workers=workers,
+        keeps_last=head_epochs is not None,
     )  # fmt: skip
     progress = loop.run(stop, on_epoch)
     graph = _in_float32(config, squares, graph, progress.best[2])
     return Fitted(graph, tuple(progress.history), progress.best[1], started_from, headed)
+
+
+def _require_a_batch(n: int, config: FitConfig) -> None:
+    if n < config.batch and config.classifier == "steps":
+        raise InvalidInput(
+            f"There are {n} training cases, fewer than a batch of {config.batch}: nothing would be learnt. "
+            "Use more cases, or say --set batch=…."
+        )
 
 
 def _graph(config: FitConfig, squares: Squares, policy: str) -> Graph:

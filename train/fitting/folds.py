@@ -32,7 +32,7 @@ from train.fitting.fit import Fitted, logits_of
 from train.fitting.network import compiled
 from train.fitting.parts import Parts
 from train.fitting.squares import Squares
-from train.publishing.threshold import choose_threshold
+from train.publishing.threshold import OWN_CLASS, choose_threshold
 
 
 def stored(graph: Graph) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -133,7 +133,7 @@ def localisations(graph: Graph, cases: Squares) -> dict[str, Localisation]:
     """The pointing game twice; only those that have an outline to play with."""
     played = {
         name: pointing_game(graph, cases, only_positive=only_positive)
-        for name, only_positive in (("positive class, positive cases", True), ("own class, all lesions", False))
+        for name, only_positive in (("positive class, positive cases", True), (OWN_CLASS, False))
     }
     return {name: result for name, result in played.items() if result.n}
 
@@ -237,7 +237,7 @@ def cross_validate(
     is_shared: other processes may fit some of them (`train.fitting.parts`).
     """
     fitting = Folds(squares, folds, fit_one, folder, key)
-    parts = Parts(folder)
+    parts = Parts(folder, key)
     with parts.led():
         parts.do_all([f"fold{number}" for number in range(folds)], fitting.do, is_shared=is_shared and bool(key))
     found, order = [], []

@@ -243,7 +243,8 @@ class Views:
             if cache is None:
                 self.views.append(self._made(view))
             else:
-                key = key_of([], weights, data, trainable.stem.output_names, config.seed if view else "plain", view)
+                seed = config.seed if view else "plain"
+                key = key_of([], weights, data, trainable.stem.output_names, config.precision, seed, view)
                 self.views.append(cache.get(key, lambda view=view: self._made(view)))  # type: ignore[misc]
             log.info("view %d of %d at hand after %.0f s", view + 1, config.views, time.monotonic() - began)
 

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 from sklearn.metrics import roc_auc_score
 
-from core.errors import Conflict
+from core.errors import Conflict, InvalidInput
 from core.files import write_whole
 from core.models.architectures import Graph
 from core.models.inference import device_name
@@ -42,6 +42,10 @@ from train.fitting.workers import ALONE, Workers
 from train.recipe.recipes import FitConfig
 
 log = logging.getLogger(__name__)
+
+
+class Diverged(InvalidInput):
+    """The network's answers are no numbers any more."""
 
 
 def make_optimizer(trainable: Trainable, config: FitConfig) -> keras.optimizers.Optimizer:
@@ -162,7 +166,8 @@ def _own_score(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 class EpochLoop:
     """The epochs of one run, from the last one that was kept to the last one there is.
 
-    step: takes one step, gives its loss. judge: logits of the validation cases now. steps: of one epoch.
+    step: takes one step, gives its loss. judge: logits of the validation cases now. steps: of one epoch. keeps_last:
+        whatever the validation cases say, because they are training cases too.
     """
 
     graph: Graph
@@ -176,6 +181,7 @@ class EpochLoop:
     judge: Callable[[], np.ndarray]
     steps: int
     workers: Workers = ALONE
+    keeps_last: bool = False
 
     def run(self, stop: Callable[[], bool], on_epoch: Callable[[Mapping[str, float]], None]) -> Progress:
         """See `train.fitting.fit.fit`; where the run ended, with its best epoch."""
@@ -184,7 +190,7 @@ class EpochLoop:
         self.average.steps = progress.average_steps
         for row in progress.history:
             on_epoch(row)
-        is_over = any(stop() for _ in progress.history) or _is_patience_over(progress.history, self.config)
+        is_over = any(stop() for _ in progress.history) or self._is_patience_over(progress)
         is_over = self._decided(is_over)
         if self.workers.rank == 0:
             write_whole(self.folder / "epochs.jsonl", "".join(json.dumps(row) + "\n" for row in progress.history))
@@ -192,7 +198,7 @@ class EpochLoop:
         for epoch in range(len(progress.history) + 1, 1 if is_over else self.config.epochs + 1):
             self._epoch(epoch, progress, within)
             on_epoch(progress.history[-1])
-            if self._decided(_is_patience_over(progress.history, self.config) or stop()):
+            if self._decided(self._is_patience_over(progress) or stop()):
                 break
         return progress
 
@@ -218,7 +224,7 @@ class EpochLoop:
         loss = self._train(epoch, within)
         self.average.swapped()
         row = self._judged()
-        if _cost(row, self.config) < progress.best[0]:
+        if self.keeps_last or _cost(row, self.config) < progress.best[0]:
             progress.best = (_cost(row, self.config), epoch, state_of(self.graph.model))
         self.average.swapped()
         row = {"epoch": epoch, "loss": loss, **row, "seconds": time.monotonic() - began}
@@ -229,6 +235,10 @@ class EpochLoop:
             with (self.folder / "epochs.jsonl").open("a") as file:
                 file.write(json.dumps(progress.history[-1]) + "\n")
         log.info("%s", " ".join(f"{name} {value:g}" for name, value in progress.history[-1].items()))
+
+    def _is_patience_over(self, progress: Progress) -> bool:
+        losses = [row["validation_loss"] for row in progress.history]
+        return bool(losses) and not self.keeps_last and len(losses) - 1 - int(np.argmin(losses)) >= self.config.patience
 
     def _judged(self) -> dict[str, float]:
         row = validate(self.judge(), self.validation)
@@ -255,11 +265,6 @@ def _cost(row: dict[str, float], config: FitConfig) -> float:
     return -row[f"validation_{config.keep}"] + 1e-6 * min(row["validation_loss"], 10.0)
 
 
-def _is_patience_over(history: list[dict[str, float]], config: FitConfig) -> bool:
-    losses = [row["validation_loss"] for row in history]
-    return bool(losses) and len(losses) - 1 - int(np.argmin(losses)) >= config.patience
-
-
 def _learning_rate(config: FitConfig, progress: float) -> float:
     """Linear warm-up over the first epoch, then a cosine down to 2 %, or constant (progress in epochs)."""
     if progress < 1:
@@ -271,7 +276,12 @@ def _learning_rate(config: FitConfig, progress: float) -> float:
 
 
 def validate(logits: np.ndarray, cases: Squares) -> dict[str, float]:
-    """Loss, AUC of the positive class and accuracy of these logits (n, outputs) on the validation cases."""
+    """Loss, AUC of the positive class and accuracy of these logits (n, outputs) on the validation cases.
+
+    Raises Diverged where they are no numbers any more.
+    """
+    if not np.isfinite(logits).all():
+        raise Diverged("The training diverged: the network's answers are no numbers. Lower the learning rate.")
     loss = float(class_loss(tf.constant(logits), tf.constant(cases.labels), tf.ones(len(cases.classes)), 0.0))
     positive = cases.labels == cases.positive
     score = logits[:, 0] if logits.shape[1] == 1 else tf.nn.softmax(logits).numpy()[:, cases.positive]

@@ -78,9 +78,13 @@ class OutlineViews:
         return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
 
-def starting_graph(side: int, start: Callable[[keras.Model], str]) -> tuple[OutlineGraph, str, keras.Model]:
-    """The graph with its starting weights, what these are in words, and its part up to the cut."""
-    graph = outline_network(side=side)
+def starting_graph(config: OutlineConfig, start: Callable[[keras.Model], str]) -> tuple[OutlineGraph, str, keras.Model]:
+    """The graph with its starting weights, what these are in words, and its part up to the cut.
+
+    Drawn weights are the same at every call: views are made by one graph and learnt from by another.
+    """
+    keras.utils.set_random_seed(config.seed)
+    graph = outline_network(side=config.side)
     started_from = start(graph.backbone)
     return graph, started_from, keras.Model(graph.model.input, graph.model.get_layer(graph.cut).output)
 
@@ -117,8 +121,8 @@ def fit_outline(
     `epochs.jsonl` (a line an epoch) and where it stands within one.
     seconds_most: no epoch begins after so many seconds of epochs, also when a run goes on; the first always runs.
     """
-    keras.utils.set_random_seed(config.seed)
-    graph, started_from, _ = starting_graph(config.side, start)
+    graph, started_from, _ = starting_graph(config, start)
+    start_weights = key_of(map(np.asarray, graph.backbone.variables)) if started_from != "random" else ""
     tail = _learning_part(graph)
     variables = tail.trainable_variables
     batch = min(config.batch, len(chosen))
@@ -126,7 +130,8 @@ def fit_outline(
     optimizer = _optimizer(config, variables)
     average = MovingAverage(variables, config.average)
     step = _step(tail, optimizer, variables)
-    key = key_of([chosen, validation, squares.pixels[:1], squares.masks[:1]], asdict(config), started_from)
+    learnt_from = [chosen, validation, squares.pixels, squares.masks]
+    key = key_of(learnt_from, asdict(config), started_from, start_weights)
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = Checkpoint(folder, key, [*tail.variables, *optimizer.variables, *average.shadows])
     progress = checkpoint.restore()

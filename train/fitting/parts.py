@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from core.errors import Conflict
+from core.errors import Conflict, InvalidInput
 from core.files import has_locks, lock_of, write_whole
 
 log = logging.getLogger(__name__)
@@ -29,14 +29,16 @@ TAKEN_MOST = 2
 LOOK_SECONDS = 0.5
 _FOLDER, _WANTED, _LEADER = "parts", "wanted.json", "leader.lock"
 _NOBODY = "Nobody leads a run in the folder of --work: start the same command without --join first."
+_OTHERWISE = "The run in the folder of --work learns from other cases or in another way: --join needs its very options."
 _NO_LOCKS = "The folder of --work lies on a file system without locks, so that several processes cannot share a run."
 
 
 class Parts:
     """Of the run whose working folder this is."""
 
-    def __init__(self, work: Path) -> None:
-        self.folder = work / _FOLDER
+    def __init__(self, work: Path, key: str = "") -> None:
+        """key: names what is learnt from what; only processes of the same key share parts."""
+        self.folder, self.key = work / _FOLDER, key
         self._run = ""
 
     @contextmanager
@@ -62,7 +64,7 @@ class Parts:
         process. Raises what `do` does, and Conflict
         when the processes of a part were killed too often.
         """
-        said = {"run": self._run, "wanted": list(names) if is_shared else []}
+        said = {"run": self._run, "key": self.key, "wanted": list(names) if is_shared else []}
         write_whole(self.folder / _WANTED, json.dumps(said), durable=False)
         left = list(names)
         while left := [name for name in left if not self._attempt(name, do)]:
@@ -70,13 +72,17 @@ class Parts:
             time.sleep(LOOK_SECONDS)
 
     def join(self, do: Callable[[str], None]) -> None:
-        """Take parts that another process wants done, until it wants no more or is gone. Raises as `do_all`."""
+        """Take parts that another process wants done, until it wants no more or is gone. Raises as `do_all`;
+        InvalidInput where this process would do them otherwise.
+        """
         said = _wanted(self.folder)
         if said is None or self._is_leaderless():
             raise Conflict(_NOBODY)
         if not has_locks(self.folder):
             raise Conflict(_NO_LOCKS)
         while said is not None and not self._is_leaderless():
+            if said.get("key", self.key) != self.key:
+                raise InvalidInput(_OTHERWISE)
             self._run = said["run"]
             for name in said["wanted"]:
                 if not self._is_done(name):

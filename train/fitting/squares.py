@@ -12,6 +12,7 @@ import tensorflow as tf
 from PIL import Image as Raster
 
 from core.imaging.decoded import Limits
+from core.imaging.masks import lesion_grey
 from core.imaging.picture import bits_of_studies, read_picture
 from core.imaging.preprocess import fit_square, resize, with_view
 from core.settings import Settings
@@ -80,23 +81,23 @@ def load_squares(
     columns: int = 0,
     chest_wall: str = "",
     channels: int = 0,
+    bits: Sequence[int | None] | None = None,
     seen: Callable[[Image], object] = lambda image: None,
 ) -> Squares:
     """Read, crop and scale every case. `cases` needs file, label, split; `mask` is used where it names a file.
 
     columns, chest_wall: see `fit_square`. channels: 0 for those of the modality, 2 for a plane beside the grey one that
-    says the view (`with_view`), as the column `view` of the cases has it. seen: is given each picture as it was read,
-    in order.
+    says the view (`with_view`), as the column `view` of the cases has it. bits: `bits_of_cases`, where these are a part
+    of what it is asked for. seen: is given each picture as it was read, in order.
     """
     n, channels = len(cases), channels or (3 if modality is Modality.HISTOLOGY else 1)
     pixels = np.zeros((n, side, columns or side, channels), np.float16)
     masks = np.zeros((n, side, columns or side), np.float16)
     has_mask = np.zeros(n, bool)
     fits = []
-    units = units_of(cases).astype(str).tolist()
-    bits = bits_of_studies(zip((root / file for file in cases["file"]), units, strict=True))
+    bits = bits_of_cases(cases, root) if bits is None else bits
     for position, row in enumerate(cases.itertuples()):
-        image = read_case(root / row.file, modality, bits=bits.get(units[position]))
+        image = read_case(root / row.file, modality, bits=bits[position])
         seen(image)
         square, fit = fit_square(image, side, columns, chest_wall)
         pixels[position] = with_view(square, image.view or getattr(row, "view", None)) if channels == 2 else square
@@ -120,6 +121,13 @@ def load_squares(
     )
 
 
+def bits_of_cases(cases: pd.DataFrame, root: Path) -> list[int | None]:
+    """For each case the bits that all pictures of its patient are read with, None where nothing had to be guessed."""
+    units = units_of(cases).astype(str).tolist()
+    found = bits_of_studies(zip((root / file for file in cases["file"]), units, strict=True))
+    return [found.get(unit) for unit in units]
+
+
 def read_case(path: Path, modality: Modality, *, bits: int | None = None) -> Image:
     """One file of a data set as an `Image`: the steps of an upload, in this process, because the files are the site's.
 
@@ -135,7 +143,7 @@ def _mask_square(root: Path, mask_file: object, image: Image, fit: Fit) -> np.nd
     for part in mask_file.split("|"):  # several lesions, a mask each
         with Raster.open(root / part) as raster:
             mask = np.maximum(
-                mask, np.asarray(raster.convert("L").resize((image.width, image.height)), np.float32) / 255
+                mask, np.asarray(lesion_grey(raster).resize((image.width, image.height)), np.float32) / 255
             )
     row0, row1, column0, column1 = fit.box
     square = np.zeros((fit.side, fit.columns or fit.side), np.float32)

@@ -17,13 +17,21 @@ import pandas as pd
 
 from core.errors import InvalidInput, ModelUnavailable, NotFound
 from core.models.card_cases import read_cases
-from core.models.cards import Card, members_of, read_card, read_test_scores, read_validation_scores
+from core.models.cards import (
+    WEAK,
+    Card,
+    LocalisationOnCard,
+    members_of,
+    read_card,
+    read_test_scores,
+    read_validation_scores,
+)
 from core.models.registry import architecture
 from core.settings import Settings
 from train.datasets.cases import split_sha256, with_subgroups
 from train.datasets.leakage import find_manifest, split_of
 from train.datasets.manifest import Manifest
-from train.publishing.ensembles import cases_of_members
+from train.publishing.ensembles import cases_of_members, leading
 from train.publishing.publish import (
     PLAIN_RULE,
     THRESHOLD_RULE,
@@ -34,9 +42,11 @@ from train.publishing.publish import (
     trace_of,
     write_card,
 )
-from train.publishing.threshold import branch_on_card, choose_threshold, map_limits
+from train.publishing.threshold import branch_on_card, choose_threshold, map_limits, own_class_of, weakness
 
 Traces = dict[str, dict[str, Any]]
+
+_DID_BETTER = "did better on the same test cases; its card has the figures."
 
 
 class Lister:
@@ -124,6 +134,8 @@ def same_cases(card: Card, manifest: Manifest) -> pd.DataFrame:
         cases = cases.drop(columns=["split", "fold"], errors="ignore").assign(
             fold=cases["split"].str.removeprefix("fold ")
         )
+    else:
+        cases = cases.drop(columns="fold", errors="ignore")
     scores = pd.read_csv(card.folder / f"{card.weights_sha256[:8]}.test_scores.csv", dtype=str, keep_default_na=False)
     measured = set(cases["file"]) if "fold" in cases else set(cases.loc[cases["split"] == "test", "file"])
     if measured != set(scores["case"]) or split_sha256(cases) != card.data.split_sha256:
@@ -137,22 +149,21 @@ def same_cases(card: Card, manifest: Manifest) -> pd.DataFrame:
 def amend(folder: Path) -> list[str]:
     """Let a published card say what this version would have it say; the changes in words, none where it does already.
 
-    Limits of its heat map that it does not state are added, and what its scores give of its area under the ROC curve
-    (also fold by fold), its threshold's interval and its sensitivity at it, where it names none or others. A threshold
-    that was chosen without an allowance for chance is replaced, and the card says what it was; weights and scores stay
-    as they are.
+    Limits of its heat map that it does not state are added, whether it is weak is said by its scores and the level of
+    this version, and what its scores give of its area under the ROC curve (also fold by fold), its threshold's interval
+    and its sensitivity at it, where it names none or others. A threshold that was chosen without an allowance for
+    chance is replaced, and the card says what it was; weights and scores stay as they are.
     """
     card = read_card(folder)
-    changes = [limit for limit in map_limits(card.localisation) if limit not in card.limits]
-    update: dict[str, Any] = {"limits": [*card.limits, *changes]} if changes else {}
-    scores = read_validation_scores(card)
+    scores, tested = read_validation_scores(card), read_test_scores(card)
+    limits, changes = _limits(card, tested)
+    update: dict[str, Any] = {"limits": limits} if changes else {}
     if scores is not None and card.threshold.rule == PLAIN_RULE and not card.folds:
         is_positive, values = (scores["label"] == card.positive).to_numpy(), scores[card.positive].to_numpy()
         chosen = choose_threshold(is_positive, values, scores["patient"].astype(str).to_numpy())
         why = f"{card.threshold.value} was chosen without the allowance for chance"
         update["threshold"] = {**card.threshold.model_dump(), "value": chosen, "rule": THRESHOLD_RULE, "corrected": why}
         changes.append(f"Threshold {chosen}: {why}.")
-    tested = read_test_scores(card)
     if tested is not None:
         content = {**card.content(), **update}
         found = {key: value for key, value in judged(content, tested, scores).items() if content.get(key) != value}
@@ -168,6 +179,102 @@ def amend(folder: Path) -> list[str]:
     if changes:
         write_card(folder, {**card.content(), **update})
     return changes
+
+
+def _limits(card: Card, tested: pd.DataFrame | None) -> tuple[list[str], list[str]]:
+    """(the limits that a card should state, what changes by them in words)."""
+    limits = [*card.limits, *(limit for limit in map_limits(card.localisation) if limit not in card.limits)]
+    changes = limits[len(card.limits) :]
+    if tested is not None:
+        said, weak = [limit for limit in limits if limit.startswith(WEAK)], list(weakness(tested, card.positive))
+        if said != weak:
+            limits = [*(limit for limit in limits if limit not in said), *weak]
+            changes += weak or ["No longer called weak."]
+    return limits, changes
+
+
+def name_the_better(card: Card, others: Sequence[Card]) -> list[str]:
+    """Let a published card name which of `others` have the larger area under the ROC curve on its own test cases, and
+    no other any longer; the changes in words."""
+    area = card.measured.auc if card.measured is not None else 1.0
+    better = [
+        f"{other.title} {_DID_BETTER}"
+        for other in others
+        if other.data.split_sha256 == card.data.split_sha256 and other.measured and other.measured.auc > area
+    ]
+    said = [limit for limit in card.limits if limit.endswith(_DID_BETTER)]
+    if said == better:
+        return []
+    write_card(card.folder, {**card.content(), "limits": [*(one for one in card.limits if one not in said), *better]})
+    return [*better, *(f"No longer: {limit}" for limit in said if limit not in better)]
+
+
+def measure_maps(folder: Path, data: Path) -> list[str]:
+    """Let a published card say how often its heat map finds the lesions of the other collections that it was measured
+    on, and where it is no place there; the changes in words, none where it does already or nothing is outlined. An
+    ensemble says what its leading member says, whose maps it shows, which comes before it.
+
+    data: holds the manifests that name the outlines, itself or in folders below, and their files.
+    """
+    card = read_card(folder)
+    if card.members:
+        weights = card.ensemble.weights if card.ensemble is not None else ()
+        found = dict(leading(members_of(card), weights).localisation)
+    elif card.has_weights:
+        found = {**card.localisation, **_maps_elsewhere(card, data)}
+    else:
+        return []
+    new = [name for name in found if name not in card.localisation]
+    if not new:
+        return []
+    limits = [*card.limits, *(limit for limit in map_limits(found) if limit not in card.limits)]
+    games = {name: one.model_dump() for name, one in found.items()}
+    write_card(folder, {**card.content(), "localisation": games, "limits": limits})
+    return [
+        f"Map on {found[name].n} lesions, {name}: {found[name].pointing_game['fused']:.3f}, centre of the image "
+        f"{found[name].image_centre:.3f}."
+        for name in new
+    ] + limits[len(card.limits) :]
+
+
+def _maps_elsewhere(card: Card, data: Path) -> dict[str, LocalisationOnCard]:
+    """The pointing game on the outlined cases of each collection that stands in scores beside the card."""
+    tables = sorted(card.folder.glob(f"{card.weights_sha256[:8]}.on-*.test_scores.csv"))
+    if not tables:
+        return {}
+    from train.fitting.folds import pointing_game
+    from train.fitting.squares import load_squares
+    from train.publishing.evaluate import graph_of
+
+    masks = _outlines_below(data)
+    found = {}
+    for path in tables:
+        scores = pd.read_csv(path, dtype=str, keep_default_na=False)
+        scores = scores[scores["case"].isin(masks) & scores["label"].isin(card.classes)]
+        collections = sorted(set(scores.get("source", ())))
+        name = own_class_of(", ".join(collections) or "another collection")
+        if scores.empty or name in card.localisation:
+            continue
+        cases = scores.assign(file=scores["case"], mask=scores["case"].map(masks), split="test")
+        squares = load_squares(
+            cases, data, modality=card.modality, side=card.side, classes=card.classes, positive=card.positive,
+            columns=card.input.columns, chest_wall=card.input.chest_wall, channels=card.channels,
+        )  # fmt: skip
+        game = pointing_game(graph_of(card), squares, only_positive=False)
+        if game.n:
+            found[name] = LocalisationOnCard(n=game.n, pointing_game=game.hits, image_centre=game.centre)
+    return found
+
+
+def _outlines_below(data: Path) -> dict[str, str]:
+    """picture -> its outline, both relative to `data`, of every manifest in or below it that names outlines."""
+    found: dict[str, str] = {}
+    for path in sorted(data.rglob("manifest.csv")):
+        rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+        if {"file", "mask"} <= set(rows.columns):
+            rows = rows[rows["mask"] != ""]
+            found |= dict(zip(rows["file"], rows["mask"], strict=True))
+    return {file: mask for file, mask in found.items() if (data / file).is_file() and (data / mask).is_file()}
 
 
 def measure_branches(folder: Path, data: Path) -> list[str]:

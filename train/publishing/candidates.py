@@ -24,6 +24,7 @@ from core.evaluation.statistics.free_response import RATES, FreeResponse, froc, 
 from core.evaluation.statistics.intervals import Bootstrap
 from core.findings.proposals import peak_distance, peaks_of
 from core.imaging.decoded import Limits
+from core.imaging.masks import lesion_grey
 from core.imaging.picture import read_picture
 from core.imaging.preprocess import bright_region, heat_map
 from core.models.cards import Card
@@ -133,7 +134,7 @@ def lesions_of(row: Mapping[str, str], root: Path, shape: tuple[int, ...]) -> li
         found = []
         for name in row["mask"].split("|"):
             with Raster.open(root / name) as raster:
-                outline = filled(np.asarray(raster.convert("L")) > 127)
+                outline = filled(np.asarray(lesion_grey(raster)) > 127)
             scaled = Raster.fromarray(outline).resize((shape[1], shape[0]), Raster.Resampling.NEAREST)
             if not np.asarray(scaled).any():
                 return None

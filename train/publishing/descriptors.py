@@ -29,6 +29,7 @@ from core.evaluation.tables.cohort import FINDING_SCORERS
 from core.evaluation.tables.scores import KEYS
 from core.findings.ultrasound_descriptors import WORDS, measure_lesion
 from core.imaging.decoded import Limits
+from core.imaging.masks import lesion_grey
 from core.imaging.picture import read_picture
 from core.models.calibration import log_odds
 from core.models.cards import Card, read_test_scores
@@ -94,7 +95,7 @@ def outline_of(root: Path, masks: str, shape: tuple[int, int]) -> np.ndarray:
     whole = np.zeros(shape, bool)
     for name in masks.split("|"):
         with Raster.open(root / name) as raster:
-            whole |= np.asarray(raster.convert("L").resize((shape[1], shape[0]), Raster.Resampling.NEAREST)) > 127
+            whole |= np.asarray(lesion_grey(raster).resize((shape[1], shape[0]), Raster.Resampling.NEAREST)) > 127
     labels, count = ndimage.label(whole)
     if count < 2:
         return whole

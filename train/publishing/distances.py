@@ -97,9 +97,7 @@ def _fitted(card: Card, manifest: Manifest) -> dict[str, object]:
 
 def _measured(card: Card, manifest: Manifest, data: Path) -> tuple[dict[str, UnlikeOnCard], float]:
     model, rng = load_model(card), np.random.default_rng(0)
-    scores = read_test_scores(card)
-    assert scores is not None
-    files = _some(rng, scores["case"])
+    files = _some(rng, own_cases(card))
     own_images = [read_case(manifest.root / file, card.modality) for file in files]
     own = _distances(model, own_images)
     found = {}
@@ -114,6 +112,16 @@ def _measured(card: Card, manifest: Manifest, data: Path) -> tuple[dict[str, Unl
         log.info("%s: %s: AUROC %.3f, %.0f %% of %d beyond the level",
                  card.model_id, name, found[name].auroc, 100 * found[name].beyond, len(values))  # fmt: skip
     return found, round(float((own > 1).mean()), 4)
+
+
+def own_cases(card: Card) -> pd.Series:
+    """A published model's own cases that the distance is measured on: its test cases.
+
+    In folds those of the first alone: they gave the level, and the distance was fitted on all the others.
+    """
+    scores = read_test_scores(card)
+    assert scores is not None
+    return scores["case"] if "fold" not in scores else scores.loc[scores["fold"] == 0, "case"]
 
 
 def _distances(model: Reader, images: list[Image]) -> np.ndarray:

@@ -22,7 +22,7 @@ from core.models.card_cases import read_cases
 from core.models.cards import Card, read_card, read_test_scores, read_validation_scores
 from core.models.ensemble import Ensemble, Method, Tables, fit_ensemble, known_to_fold, out_of_fold, require_disjoint
 from core.version import versions
-from train.publishing.publish import THRESHOLD_RULE, calibration_on_card, place, union
+from train.publishing.publish import THRESHOLD_RULE, calibration_on_card, place, publishing, union
 from train.publishing.threshold import choose_threshold, map_limits, weakness
 
 WORDS: Mapping[str, str] = {"soft": "soft voting", "weighted": "weighted voting", "stacking": "stacking"}
@@ -31,8 +31,10 @@ WORDS: Mapping[str, str] = {"soft": "soft voting", "weighted": "weighted voting"
 def make_ensemble(
     members: Sequence[str], method: Method, weights_dir: Path, *, name: str, why: str = "", seed: int = 0
 ) -> Path:
-    """Combine published models of one modality, split and classes; returns the card's path."""
+    """Combine published models of one modality, split and classes; returns the card's path. Raises InvalidInput."""
     began = time.monotonic()
+    if name in members:
+        raise InvalidInput(f"{name} is one of the members, which an ensemble does not replace. Give it another name.")
     cards = [read_card(weights_dir / member) for member in members]
     _require_equal_settings(cards)
     first = cards[0]
@@ -50,7 +52,7 @@ def make_ensemble(
     if not thresholds:
         tested = _calibrated(tested, calibration, first)
     card = _card(first, cards, ensemble, calibration, _threshold(validated, first), name)
-    card["limits"] = [*_limits(first, cards, _leading(cards, ensemble)), *weakness(tested, first.positive)]
+    card["limits"] = [*_limits(first, cards, leading(cards, ensemble.weights)), *weakness(tested, first.positive)]
     card["training"] = {
         "minutes": round((time.monotonic() - began) / 60, 1),
         "command": f"python -m train ensemble {' '.join(members)} --method {method} --name {name}",
@@ -61,7 +63,8 @@ def make_ensemble(
     if thresholds:
         card["folds"] = {"n": len(thresholds), "thresholds": thresholds}
     tested = _grouped_as(next(iter(test.values())), tested, first.classes)
-    return place(weights_dir / name, card, tested, validated, cases_of_members(cards))
+    with publishing(weights_dir):
+        return place(weights_dir / name, card, tested, validated, cases_of_members(cards))
 
 
 def _grouped_as(member: pd.DataFrame, tested: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
@@ -127,10 +130,9 @@ def _require_equal_settings(cards: Sequence[Card]) -> None:
         raise InvalidInput("An ensemble cannot be a member of an ensemble. Name its members instead.")
 
 
-def _leading(cards: Sequence[Card], ensemble: Ensemble) -> Card:
+def leading(cards: Sequence[Card], weights: Sequence[float]) -> Card:
     """The member whose maps are shown: that with the greatest weight, the first where none has one."""
-    weights = list(ensemble.weights) or [1.0]
-    return cards[weights.index(max(weights))]
+    return cards[list(weights).index(max(weights))] if weights else cards[0]
 
 
 def _limits(first: Card, cards: Sequence[Card], leading: Card) -> list[str]:
@@ -140,6 +142,12 @@ def _limits(first: Card, cards: Sequence[Card], leading: Card) -> list[str]:
     shared = [limit for limit in first.limits if not limit.startswith("Weak")]
     limits += [limit for limit in shared if all(limit in card.limits for card in cards)]
     return list(dict.fromkeys([*limits, *map_limits(leading.localisation)]))
+
+
+def _leaks(cards: Sequence[Card]) -> dict[str, Any]:
+    """`data.leaks` of an ensemble: every leak of a member once; {} where none is known to leak."""
+    found = {leak.sentence: leak for card in cards for leak in card.data.leaks or ()}
+    return {"leaks": [leak.model_dump(mode="json", exclude_unset=True) for leak in found.values()]} if found else {}
 
 
 def _card(
@@ -173,12 +181,12 @@ def _card(
             "channels": first.channels,
             "preprocessing": "each member's own",
         },
-        "data": first.data.model_dump(mode="json", exclude_unset=True),
+        "data": first.data.model_dump(mode="json", exclude_unset=True) | _leaks(cards),
         "initialisation": f"fitted models: {', '.join(card.model_id for card in cards)}",
         "seeds": sorted({seed for card in cards for seed in card.seeds}),
         "calibration": calibration_on_card(calibration, len(first.classes), ensemble.validation_n),
         "threshold": {"value": threshold, "rule": THRESHOLD_RULE},
-        "localisation": _leading(cards, ensemble).content().get("localisation", {}),
+        "localisation": leading(cards, ensemble.weights).content().get("localisation", {}),
         "data_licence": first.data_licence,
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,10 +17,12 @@ from core.evaluation.statistics.metrics import evaluate_threshold, majority_accu
 from core.evaluation.statistics.summary import TableResult, evaluate_table
 from core.evaluation.tables.scores import ClassScores, ScoreTable
 from core.models.calibration import log_odds
+from core.models.card_cases import read_cases
 from core.models.cards import Card, case_thresholds, members_of, read_test_scores
 from core.models.ensemble import Ensemble
 from core.types import Estimate, Modality
 from train.datasets.cases import patient_keys, with_subgroups
+from train.datasets.duplicates import sha256_of
 from train.datasets.leakage import with_split
 from train.datasets.manifest import Manifest
 
@@ -35,6 +37,8 @@ NEGATIVE_WORDS = frozenset(
 )
 _TELLING = ("source", "magnification", "view", "laterality")
 """Columns that are kept beside the scores of another data set although they hold one value only."""
+IN_FOLDS = "fold"
+"""Of a case that a model measured in folds was made from: its weights have learnt from it."""
 CHUNK = 256
 SAME_SCORE = 5e-3
 """Scores of two machines, or of two number formats, differ less than this."""
@@ -42,17 +46,20 @@ SAME_SCORE = 5e-3
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The cases to judge. is_own: they are the model's own test cases. stored: their scores, where those must do."""
+    """The cases to judge. is_own: they are the model's own test cases. stored: their scores, where those must do.
+    n_seen: how many of them the model has learnt from or was chosen by, or may have."""
 
     cases: pd.DataFrame
     is_own: bool = False
     stored: pd.DataFrame | None = None
     notes: tuple[str, ...] = ()
+    n_seen: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """result: one scorer, named as the model. scores: one row a case, as a card's test scores are."""
+    """result: one scorer, named as the model. scores: one row a case, as a card's test scores are. is_stored: they are
+    the card's, and nothing was computed."""
 
     card: Card
     result: TableResult
@@ -61,6 +68,8 @@ class Evaluation:
     data_sha256: str
     is_own: bool
     notes: tuple[str, ...]
+    n_seen: int = 0
+    is_stored: bool = False
 
 
 def evaluate(
@@ -75,7 +84,10 @@ def evaluate(
         scores = with_subgroups(scores, cases, manifest.root, always=_TELLING)
     result = measure(card, scores, sha256=manifest.sha256, seed=seed)
     notes = selection.notes if result.scorers[0].classes else (*selection.notes, _binary_only(card, scores))
-    return Evaluation(card, result, scores, split, manifest.sha256, selection.is_own, notes)
+    is_stored = selection.stored is not None
+    return Evaluation(
+        card, result, scores, split, manifest.sha256, selection.is_own, notes, selection.n_seen, is_stored
+    )
 
 
 # ---- which cases -------------------------------------------------------------------------------------------------
@@ -85,37 +97,84 @@ def select(card: Card, manifest: Manifest, split: str) -> Selection:
     """The cases of that split ("all" for every row), never silently those that the model was trained on.
 
     A manifest without a split is another data set, all of it measured, unless it holds the model's own test cases: then
-    only those are. A model that was measured in folds has seen all its own cases; their out-of-fold scores stand.
+    only those are. A model that was measured in folds has seen all its own cases; their out-of-fold scores stand. Own
+    cases have the names of those and, where their files are there, the content (`read_cases`).
     """
-    stored, validated = read_test_scores(card), _validation_cases(card)
+    stored = read_test_scores(card)
     tested = set() if stored is None else set(stored["case"])
-    files = set(manifest.cases["file"])
-    is_own_data = bool(tested) and tested <= files
+    known = known_splits(card, manifest, tested)
+    others = _of_other_content(card, manifest, known)
+    known = {file: name for file, name in known.items() if file not in others}
+    split_of = manifest.cases["file"].map(known)
+    is_own_data = bool(tested) and tested <= set(manifest.cases["file"]) - others
     if stored is not None and "fold" in stored and is_own_data and split in ("test", "all"):
         chosen = manifest.cases[manifest.cases["file"].isin(tested)].reset_index(drop=True)
         note = "These are the model's own cases: each has the score of the fold's network that did not train on it."
         stored = stored.set_index("case").loc[list(chosen["file"])].reset_index()
-        return Selection(chosen, is_own=True, stored=stored, notes=(note,))
+        notes = (note, *_others_left_out(len(manifest.cases) - len(chosen)))
+        return Selection(chosen, is_own=True, stored=stored, notes=notes)
     cases, has_split = with_split(manifest.cases)
-    notes: list[str] = []
+    notes_here = _like_named(len(others))
     if split == "all":
         chosen = cases
     elif has_split:
         chosen = cases[cases["split"] == split]
     elif is_own_data:
-        wanted = {"test": tested, "validation": validated, "train": files - tested - validated}[split]
-        chosen = cases[cases["file"].isin(wanted)]
-        notes.append("The manifest has no split and holds the model's own cases: its own split is taken.")
+        chosen = cases[split_of.isin([IN_FOLDS] if card.data.folds else [split])]
+        notes_here.append("The manifest has no split and holds the model's own cases: its own split is taken.")
+        notes_here += _others_left_out(int(split_of.isna().sum()))
     else:
         chosen = cases
-        notes.append("The manifest has no split: all its cases are measured.")
+        notes_here.append("The manifest has no split: all its cases are measured.")
     if chosen.empty:
         raise InvalidInput(f"No case of the manifest is in the split {split!r}. Choose another with --split.")
-    seen = set(chosen["file"]) - tested if is_own_data else set(chosen["file"]) & validated
-    if seen:
-        notes.append(f"{len(seen)} of these cases were used in training or in choosing: the numbers are too good.")
+    n_seen = int(chosen["file"].map(known).isin(["train", "validation", IN_FOLDS]).sum())
+    if n_seen:
+        notes_here.append(f"{n_seen} of these cases were used in training or in choosing: the numbers are too good.")
     is_own = is_own_data and set(chosen["file"]) == tested
-    return Selection(chosen.reset_index(drop=True), is_own, notes=tuple(notes))
+    n_seen += int(chosen["file"].isin(others).sum())
+    return Selection(chosen.reset_index(drop=True), is_own, notes=tuple(notes_here), n_seen=n_seen)
+
+
+def known_splits(card: Card, manifest: Manifest, tested: Collection[str]) -> dict[str, str]:
+    """file -> "train", "validation" or "test" of those that the model was made from, "fold" where it was measured in
+    folds, whose weights have learnt from all of them.
+
+    Told by the file's name in its scores, and by the hash of the file wherever it lies now and whatever it is called.
+    """
+    files = manifest.cases["file"]
+    table, validated = read_cases(card), _validation_cases(card)
+    of_hash = {} if table is None else dict(zip(table["sha256"], table["split"], strict=True))
+    is_own_data = bool(tested) and set(tested) <= set(files)
+    known = {}
+    for file in files:
+        path = manifest.root / file
+        if file in tested or file in validated:
+            known[file] = "test" if file in tested else "validation"
+        elif of_hash and path.is_file():
+            if (digest := sha256_of(path)) in of_hash:
+                known[file] = of_hash[digest].partition(" ")[0]
+        elif is_own_data:  # nothing else says whether it was trained on
+            known[file] = "train"
+    if card.data.folds:
+        return dict.fromkeys(known, IN_FOLDS)
+    return known
+
+
+def _of_other_content(card: Card, manifest: Manifest, known: Collection[str]) -> set[str]:
+    """Those of the known names whose files are there and are none that the model was made from."""
+    table = read_cases(card)
+    hashes = set() if table is None else {"", *table["sha256"]}
+    return {file for file in known if hashes and sha256_of(manifest.root / file) not in hashes}
+
+
+def _like_named(n: int) -> list[str]:
+    said = f"{n} files are called like cases of the model and have other content: it may have learnt from them or not."
+    return [said] if n else []
+
+
+def _others_left_out(n: int) -> list[str]:
+    return [f"{n} cases of the manifest are none of the model's own and are left out: measure them alone."] if n else []
 
 
 def as_classes(card: Card, labels: pd.Series, named: Mapping[str, str]) -> pd.Series:
@@ -174,7 +233,7 @@ def _logits(card: Card, cases: pd.DataFrame, root: Path) -> np.ndarray:
 def _logits_of_network(card: Card, cases: pd.DataFrame, root: Path) -> np.ndarray:
     from train.fitting.fit import logits_of
     from train.fitting.network import compiled
-    from train.fitting.squares import load_squares
+    from train.fitting.squares import bits_of_cases, load_squares
 
     absent = sum(not (root / file).is_file() for file in cases["file"])
     if absent:
@@ -182,6 +241,7 @@ def _logits_of_network(card: Card, cases: pd.DataFrame, root: Path) -> np.ndarra
             f"{absent} of {len(cases)} files are not there. Check --root, the folder that they are relative to."
         )
     forward = compiled(graph_of(card).model)
+    bits = bits_of_cases(cases, root)  # of all of them: a patient's pictures may lie in two chunks
     logits = []
     for begin in range(0, len(cases), CHUNK):
         # Labels do not matter for the answer, and need not be classes of the model.
@@ -189,6 +249,7 @@ def _logits_of_network(card: Card, cases: pd.DataFrame, root: Path) -> np.ndarra
         squares = load_squares(
             part, root, modality=card.modality, side=card.side, classes=card.classes, positive=card.positive,
             columns=card.input.columns, chest_wall=card.input.chest_wall, channels=card.channels,
+            bits=bits[begin : begin + CHUNK],
         )  # fmt: skip
         logits.append(logits_of(forward, squares.pixels))
         log.info("%d of %d cases scored", min(begin + CHUNK, len(cases)), len(cases))
@@ -221,6 +282,11 @@ def scores_path(card: Card, data_sha256: str, split: str) -> Path:
     """Where scores on another data set are kept: beside the card's own, never in their place."""
     part = "" if split == "test" else f"-{split}"
     return card.folder / f"{card.weights_sha256[:8]}.on-{data_sha256[:8]}{part}.test_scores.csv"
+
+
+def scores_elsewhere(card: Card) -> list[Path]:
+    """The files that `scores_path` names, of these weights."""
+    return sorted(card.folder.glob(f"{card.weights_sha256[:8]}.on-*.test_scores.csv"))
 
 
 # ---- measures ----------------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from scipy import ndimage
 from core.errors import InvalidInput
 from core.files import write_whole
 from core.findings.outlines import Outline, dice, hausdorff_95, iou, outlines_of
+from core.imaging.masks import lesion_grey
 from core.imaging.preprocess import unfit
 from core.models.architectures.outline import OutlineGraph, outline_network
 from core.models.outline_card import FILE, OWN_TEST_CASES, OutlineCard, OutlineCardFile, OutlineMeasure
@@ -34,13 +35,14 @@ from core.version import versions
 from train.datasets.cases import Prepared, data_of, patient_keys, split_for_training, split_sha256
 from train.datasets.leakage import LEAK, check_leakage
 from train.datasets.manifest import Manifest, joined, read_manifest
-from train.datasets.split import fold_cases
+from train.datasets.split import SPLITS, fold_cases
 from train.fitting import pretrained
 from train.fitting.outline import OutlineFitted, OutlineViews, fit_outline, outline_probabilities, starting_graph
 from train.fitting.squares import Squares, load_squares
 from train.publishing.outline_table import summary
 from train.publishing.pipeline import feature_cache
 from train.publishing.proposed_descriptors import Proposed
+from train.publishing.publish import publishing
 from train.recipe.outline import OutlineRequest
 
 if TYPE_CHECKING:
@@ -64,7 +66,10 @@ class OutlineCases:
 
 
 def load_outline_cases(request: OutlineRequest) -> OutlineCases:
-    """Pictures with an outline, and normal ones, which have none; split by patient and group."""
+    """Pictures with an outline, and normal ones, which have none; split by patient and group.
+
+    Raises InvalidInput where a split has no outline: nothing would choose an epoch, or say what the network finds.
+    """
     manifest = joined([read_manifest(path, root=request.root, where=request.where)
                        for path in (request.data, *request.also)])  # fmt: skip
     cases = manifest.cases
@@ -77,6 +82,7 @@ def load_outline_cases(request: OutlineRequest) -> OutlineCases:
         )
     cases = cases[(cases["mask"] != "") | (cases["label"] == "normal")].reset_index(drop=True)
     cases, _ = split_for_training(cases, request.config.seed)
+    _require_outlines(cases, {name: (cases["split"] == name).to_numpy() for name in SPLITS})
     cases["patient_key"] = patient_keys(cases)
     classes = tuple(sorted(cases["label"].unique()))
     squares = load_squares(cases, manifest.root, modality=Modality.ULTRASOUND, side=request.config.side,
@@ -84,12 +90,22 @@ def load_outline_cases(request: OutlineRequest) -> OutlineCases:
     return OutlineCases(manifest, squares)
 
 
+def _require_outlines(cases: pd.DataFrame, parts: Mapping[str, np.ndarray]) -> None:
+    """parts: name -> which cases, bool (n,). Raises InvalidInput for one without an outlined lesion."""
+    lacking = [name for name, part in parts.items() if not (cases["mask"] != "")[part].any()]
+    if lacking:
+        raise InvalidInput(
+            f"No picture of the part {lacking[0]!r} has the outline of its lesion. Every part needs some: put other "
+            "patients there, or leave the split out so that a new one is made."
+        )
+
+
 class _Fits:
     """Fits of the same recipe on parts of the same cases, which share what the frozen layers give."""
 
     def __init__(self, request: OutlineRequest, loaded: OutlineCases) -> None:
         self.request, self.loaded = request, loaded
-        _, _, stem = starting_graph(request.config.side, self._start)
+        _, _, stem = starting_graph(request.config, self._start)
         self.views = OutlineViews(stem, loaded.squares, request.config, feature_cache())
 
     def _start(self, backbone: keras.Model) -> str:
@@ -99,6 +115,7 @@ class _Fits:
 
     def fit(self, train: np.ndarray, validation: np.ndarray, folder: Path) -> OutlineFitted:
         """A network with the weights as they would be stored. train, validation: bool (n,), which cases."""
+        _require_outlines(self.loaded.squares.cases, {"train": train, "validation": validation})
         minutes = self.request.budget_minutes
         began = time.monotonic()
         fitted = fit_outline(
@@ -130,7 +147,8 @@ def train_outline(request: OutlineRequest, folder: Path) -> Path:
     least_peak = _least_peak(fitted, loaded, np.flatnonzero(splits == "validation"))
     rows = _rows(fitted, loaded, np.flatnonzero(splits == "test"), least_peak, "all")
     minutes = sum(row["seconds"] for row in fitted.history) / 60
-    return _publish(request, loaded, fitted, rows, least_peak, minutes)
+    with publishing(request.out):
+        return _publish(request, loaded, fitted, rows, least_peak, minutes)
 
 
 def add_collection(card: OutlineCard, request: OutlineRequest, source: str, folder: Path) -> Path:
@@ -232,7 +250,7 @@ def true_outline(root: Path, masks: str, shape: tuple[int, int]) -> np.ndarray:
     whole = np.zeros(shape, bool)
     for name in filter(None, masks.split("|")):
         with Raster.open(root / name) as raster:
-            whole |= np.asarray(raster.convert("L").resize((shape[1], shape[0]), Raster.Resampling.NEAREST)) > 127
+            whole |= np.asarray(lesion_grey(raster).resize((shape[1], shape[0]), Raster.Resampling.NEAREST)) > 127
     return whole
 
 

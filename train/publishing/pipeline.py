@@ -22,7 +22,8 @@ from core.models.training_distance import fit_training_distance
 from core.models.weights import state_of
 from core.settings import Settings
 from core.types import Modality
-from train.datasets.cases import Prepared, data_of, prepare, split_for_training, with_subgroups
+from train.datasets.cases import Prepared, data_of, prepare, split_for_training, split_sha256, with_subgroups
+from train.datasets.duplicates import sha256_of
 from train.datasets.manifest import joined, read_manifest
 from train.datasets.split import model_of_split, split_of_model
 from train.fitting import pretrained
@@ -45,6 +46,7 @@ from train.fitting.parts import Parts
 from train.fitting.squares import Squares, load_squares
 from train.fitting.workers import ALONE, Workers
 from train.publishing import mlflow
+from train.publishing.evaluate import IN_FOLDS, known_splits
 from train.publishing.publish import Candidate, FittedDistance, cases_table, publish, trace_of
 from train.publishing.threshold import branch_on_card, choose_threshold, map_limits, weakness
 from train.recipe.recipes import FitConfig
@@ -120,6 +122,8 @@ def load_cases(request: FitRequest, config: FitConfig) -> Loaded:
         like=model_of_split(request.split_like, request.out) if request.split_like else None,
         allow_leaks=request.allow_leaks,
     )
+    if request.cnn:
+        _require_unseen(request.out / request.cnn, prepared)
     cases = prepared.cases if "split" in prepared.cases else prepared.cases.assign(split="")
     traces: list[dict[str, Any]] = []
     squares = load_squares(
@@ -138,6 +142,26 @@ def load_cases(request: FitRequest, config: FitConfig) -> Loaded:
     return Loaded(prepared, squares, cases_table(prepared.cases, traces))
 
 
+def _require_unseen(start: Path, prepared: Prepared) -> None:
+    """That the fitted network a run begins with has learnt from no case that this run is measured or chosen on."""
+    card = read_card(start)
+    tested = read_test_scores(card)
+    known = known_splits(card, prepared.manifest, () if tested is None else set(tested["case"]))
+    learnt = prepared.cases["file"].map(known).isin(["train", IN_FOLDS])
+    chosen = prepared.cases["file"].map(known) == "validation"
+    if prepared.folds:
+        is_seen = learnt | chosen
+    else:
+        split = prepared.cases["split"]
+        is_seen = learnt & (split != "train") | chosen & (split == "test")
+    if is_seen.any():
+        raise InvalidInput(
+            f"{card.model_id} has learnt from {is_seen.sum()} of the cases that this network would be measured or "
+            f"chosen on: its numbers would be too good. Begin with a network of other cases"
+            f"{'' if card.data.folds else f', or take its split: --split-like {card.model_id}'}."
+        )
+
+
 def make(
     request: FitRequest,
     config: FitConfig,
@@ -150,8 +174,8 @@ def make(
 ) -> Made:
     """Fit, calibrate and measure one model. began: `time.monotonic()` of when its minutes are counted from."""
     prepared, squares = loaded.prepared, loaded.squares
-    budget = Budget(request.budget_minutes, runs=request.folds + 1 if request.folds else 1)
-    key = _key(config, loaded)
+    budget = Budget(request.budget_minutes, request.folds + 1 if request.folds else 1, folder)
+    key = run_key(request, config, loaded)
     fit_one = _fit_one(config, starter(request), budget, track, folder, workers)
     measured = _measured(squares, prepared, fit_one, folder, key, is_shared=request.budget_minutes is None)
     minutes = (time.monotonic() - began) / 60
@@ -197,21 +221,30 @@ def make(
     return Made(candidate, state_of(measured.fitted.graph.model))
 
 
-def _key(config: FitConfig, loaded: Loaded) -> str:
-    return key_of([loaded.squares.pixels, loaded.squares.labels], asdict(config), loaded.prepared.folds)
+def run_key(request: FitRequest, config: FitConfig, loaded: Loaded) -> str:
+    """Names what a run learns from and how: with another key nothing of it is gone on with."""
+    prepared, squares = loaded.prepared, loaded.squares
+    start = (
+        sha256_of(request.backbone) if request.backbone is not None else "",
+        read_card(request.out / request.cnn).weights_sha256 if request.cnn else "",
+    )
+    return key_of(
+        [squares.pixels, squares.labels, squares.masks], asdict(config), start, prepared.folds, prepared.positive,
+        split_sha256(prepared.cases), request.budget_minutes,
+    )  # fmt: skip
 
 
 def help_to_train(request: FitRequest, folder: Path, workers: Workers) -> None:
     """The part of a process that is not the first of `workers`: the same fit, of which nothing is written."""
     config = request.config
-    budget = Budget(request.budget_minutes, 1)
+    budget = Budget(request.budget_minutes, 1, folder)
     fit_one = _fit_one(config, starter(request), budget, mlflow.Tracked(), folder, workers)
     fit_one(load_cases(request, config).squares, folder, lambda: False, None)
 
 
 def fit_alone(request: FitRequest, config: FitConfig, loaded: Loaded, folder: Path) -> None:
     """The fit of `make` and nothing else: with the same folder, `make` goes on from the end of it."""
-    fit_one = _fit_one(config, starter(request), Budget(None, 1), mlflow.Tracked(), folder)
+    fit_one = _fit_one(config, starter(request), Budget(None, 1, folder), mlflow.Tracked(), folder)
     fit_one(loaded.squares, folder, lambda: False, None)
 
 
@@ -221,9 +254,9 @@ def join_folds(request: FitRequest, folder: Path) -> None:
         raise InvalidInput("Only folds and the trials of a search can be shared: leave out --join.")
     config = request.config
     loaded = load_cases(request, config)
-    fit_one = _fit_one(config, starter(request), Budget(None, 1), mlflow.Tracked(), folder)
-    folds = Folds(loaded.squares, request.folds, fit_one, folder, _key(config, loaded))
-    Parts(folder).join(folds.do)
+    fit_one = _fit_one(config, starter(request), Budget(None, 1, folder), mlflow.Tracked(), folder)
+    key = run_key(request, config, loaded)
+    Parts(folder, key).join(Folds(loaded.squares, request.folds, fit_one, folder, key).do)
 
 
 def fitted_distance(graph: Graph, squares: Squares) -> FittedDistance | None:
@@ -247,11 +280,14 @@ def fitted_distance(graph: Graph, squares: Squares) -> FittedDistance | None:
 
 
 class Budget:
-    """How long the runs of one model may take together, each an equal part. It ends a run only between epochs."""
+    """How long the runs of one model may take together, each an equal part. It ends a run only between epochs.
 
-    def __init__(self, minutes: float | None, runs: int) -> None:
+    That it ended one is kept in the working `folder`, because the same command may go on in another process.
+    """
+
+    def __init__(self, minutes: float | None, runs: int, folder: Path) -> None:
         self.minutes, self.runs = minutes, runs
-        self.ran_out = False
+        self._mark = folder / f"ended_by_{minutes:g}_minutes" if minutes is not None else None
 
     def stop(self) -> Callable[[], bool]:
         """For one run that begins now."""
@@ -261,10 +297,15 @@ class Budget:
 
         def is_over() -> bool:
             over = time.monotonic() >= end
-            self.ran_out |= over
+            if over and self._mark is not None:
+                self._mark.touch()
             return over
 
         return is_over
+
+    @property
+    def ran_out(self) -> bool:
+        return self._mark is not None and self._mark.exists()
 
     @property
     def limits(self) -> tuple[str, ...]:
@@ -379,6 +420,16 @@ def _leak_limits(prepared: Prepared) -> tuple[str, ...]:
     return (f"Its split leaks: {found}. Its numbers are too good and say nothing of new patients.",)
 
 
+def population_limit(cases: pd.DataFrame, n_trained: int) -> str:
+    """Whose cases a model learnt from: a published collection names its licence in every row, a site's own does not."""
+    if "licence" in cases and (cases["licence"].str.strip() != "").all():
+        return f"Trained on {n_trained} cases of a public collection, not on a screening population."
+    return (
+        f"Trained on {n_trained} cases of a data set that names no public collection; whether they are those of a "
+        "screening population is not known."
+    )
+
+
 def _limits(squares: Squares, prepared: Prepared, modality: Modality) -> tuple[str, ...]:
     positive = prepared.positive
     tested = prepared.cases if prepared.folds else prepared.cases[prepared.cases["split"] == "test"]
@@ -388,7 +439,7 @@ def _limits(squares: Squares, prepared: Prepared, modality: Modality) -> tuple[s
     limits = [
         f"Measured on {len(tested)} {what} ({n_positive} {positive}) of the same collection; "
         "other scanners and hospitals may differ.",
-        f"Trained on {n_trained} cases of a public collection, not on a screening population.",
+        population_limit(prepared.cases, n_trained),
     ]
     if prepared.folds:
         limits.append(

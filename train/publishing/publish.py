@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from core.files import write_whole
+from core.files import lock_of, write_whole
 from core.imaging.near_duplicates import long_hash
 from core.imaging.picture import to_grey
 from core.models.calibration import Calibration
@@ -35,6 +36,9 @@ from train.recipe.recipes import FitConfig
 
 _KNOWS = {"test": 0, "validation": 1, "train": 2}
 """How much a model knows of a case; what was in folds was trained on in the end."""
+
+LOCK = ".publishing.lock"
+"""Beside the folders of the models, which whoever publishes into one cleans."""
 
 
 def trace_of(image: Image) -> dict[str, Any]:
@@ -131,23 +135,32 @@ class Candidate:
     distance: FittedDistance | None = None
 
 
+@contextmanager
+def publishing(weights_dir: Path) -> Iterator[None]:
+    """In the block no other process puts a model into this folder: each removes what is not of its own card."""
+    weights_dir.mkdir(parents=True, exist_ok=True)
+    with lock_of(weights_dir / LOCK, waits=True):
+        yield
+
+
 def publish(candidate: Candidate, state: Mapping[str, Any], weights_dir: Path, *, with_weights: bool = True) -> Path:
     """Write `weights_dir/<model_id>/`; returns the card's path. Without weights: the card and the scores only.
 
     The card is replaced last and in one step: until then the model that was there answers, after it the new one. The
-    old weights' files are removed only after that.
+    old weights' files are removed only after that. Of two that publish at once one waits.
     """
-    folder = weights_dir / candidate.model_id
-    folder.mkdir(parents=True, exist_ok=True)
-    if with_weights:
-        sha256, files = write_shards(to_float16(dict(state)), folder)
-    else:
-        with tempfile.TemporaryDirectory() as elsewhere:  # the hash still names what was measured
-            sha256, files = write_shards(to_float16(dict(state)), Path(elsewhere))[0], ()
-    card = card_of(candidate, sha256, files, sum((folder / name).stat().st_size for name in files))
-    if candidate.distance is not None:
-        card["training_distance"] = put_training_distance(folder, sha256, candidate.distance)
-    return place(folder, card, candidate.test_scores, candidate.validation_scores, candidate.cases)
+    with publishing(weights_dir):
+        folder = weights_dir / candidate.model_id
+        folder.mkdir(parents=True, exist_ok=True)
+        if with_weights:
+            sha256, files = write_shards(to_float16(dict(state)), folder)
+        else:
+            with tempfile.TemporaryDirectory() as elsewhere:  # the hash still names what was measured
+                sha256, files = write_shards(to_float16(dict(state)), Path(elsewhere))[0], ()
+        card = card_of(candidate, sha256, files, sum((folder / name).stat().st_size for name in files))
+        if candidate.distance is not None:
+            card["training_distance"] = put_training_distance(folder, sha256, candidate.distance)
+        return place(folder, card, candidate.test_scores, candidate.validation_scores, candidate.cases)
 
 
 def place(
@@ -159,7 +172,7 @@ def place(
 ) -> Path:
     """Put scores, the table of cases (None where it is not known) and, last, the card into a model's folder.
 
-    What belonged to the card before goes after that.
+    What belonged to the card before goes after that. The caller holds `publishing`.
     """
     short = card["weights"]["sha256"][:8]
     folder.mkdir(parents=True, exist_ok=True)

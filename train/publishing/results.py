@@ -17,7 +17,7 @@ from core.evaluation.statistics.comparison import compare_areas
 from core.evaluation.statistics.intervals import Bootstrap
 from core.models.cards import LEAKING, Card, leaks_of, read_test_scores, shipped_cards
 from core.types import Estimate, Modality
-from train.publishing.evaluate import measure
+from train.publishing.evaluate import measure, scores_elsewhere
 from train.recipe.programme import BY_GROUP, BY_IMAGE, LESSON, PROGRAMME
 
 HEAD = """# Results
@@ -297,7 +297,7 @@ def _published(cards: Iterable[Card], measured: Mapping[str, Measures]) -> list[
 def _elsewhere(cards: Iterable[Card]) -> list[str]:
     rows = []
     for card in cards:
-        for path in sorted(card.folder.glob(f"{card.weights_sha256[:8]}.on-*.test_scores.csv")):
+        for path in scores_elsewhere(card):
             scores = pd.read_csv(path, dtype={"case": str, "patient": str, "label": str}, keep_default_na=False)
             found = measures_of(card, scores)
             source = ", ".join(sorted(set(scores["source"]))) if "source" in scores else "unnamed"

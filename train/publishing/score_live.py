@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from core.errors import AppError, Conflict, NotFound
 from core.files import end_cleanly_on_sigterm, own_temporary_folder, write_whole
@@ -25,6 +26,9 @@ from core.records.people.permissions import Actor, require_permission_now
 from core.records.releases import promotion_check
 from core.settings import REPOSITORY, Settings
 from train.queue.child import cut_log, end_with_parent, ended_badly
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TIMED_RUNS = 11
 _SAYS = "> "
@@ -46,10 +50,13 @@ def score_live(db: Database, actor: Actor, job_id: int, *, reference: str | None
 
 
 def folders_of(db: Database, job_id: int, candidate: Card, live: Card) -> list[Path]:
-    """What the process is told: both models, where the pictures lie, and where its answer goes."""
+    """What the process is told: both models, where the pictures lie and are listed, and where its answer goes."""
+    with db.read() as connection:
+        version = promotion_check.version_of_job(connection, job_id)
+    manifest = data_sets.manifest_path(db.settings, version.manifest_sha256)
     out = promotion_check.reference_dir(db, job_id)
     out.mkdir(mode=0o700, exist_ok=True)
-    return [candidate.folder, live.folder, data_sets.files_dir(db.settings), out]
+    return [candidate.folder, live.folder, data_sets.files_dir(db.settings), manifest, out]
 
 
 def newest_sentence(words: str) -> str:
@@ -81,10 +88,8 @@ def _sentences(folders: Sequence[Path], log: Path) -> Iterator[str]:
             process.stdin.close()
 
 
-def main(candidate: Path, live: Path, root: Path, out: Path) -> None:
+def main(candidate: Path, live: Path, root: Path, manifest: Path, out: Path) -> None:
     """Write `<sha8>.test_scores.csv` (labels in the live model's words) and, last, `<sha8>.json` with the speeds."""
-    import pandas as pd
-
     from train.publishing import evaluate
 
     new, old = read_card(candidate), read_card(live)
@@ -95,8 +100,7 @@ def main(candidate: Path, live: Path, root: Path, out: Path) -> None:
     logging.getLogger(evaluate.__name__).addHandler(_ProgressHandler())
     logging.getLogger(evaluate.__name__).setLevel(logging.INFO)
     labels = tested["label"].where(tested["label"] != new.positive, old.positive)
-    cases = pd.DataFrame({"file": tested["case"], "label": labels, "patient_key": tested["patient"]})
-    scores = evaluate.score(old, cases, root)
+    scores = evaluate.score(old, _cases(tested.assign(label=labels), manifest), root)
     _say("Measuring how fast both models are")
     from core.models.inference import device_name
 
@@ -104,6 +108,18 @@ def main(candidate: Path, live: Path, root: Path, out: Path) -> None:
     short = old.weights_sha256[:8]
     _write(out / f"{short}.test_scores.csv", scores.to_csv(index=False))
     _write(out / f"{short}.json", json.dumps(speeds))
+
+
+def _cases(tested: pd.DataFrame, manifest: Path) -> pd.DataFrame:
+    """The tested cases with what a read knows beside the picture: whose it is, and from where it was taken."""
+    import pandas as pd
+
+    cases = pd.DataFrame({"file": tested["case"], "label": tested["label"], "patient_key": tested["patient"]})
+    cases["patient"] = cases["patient_key"].astype(str)
+    listed = pd.read_csv(manifest, dtype=str, keep_default_na=False) if manifest.is_file() else pd.DataFrame()
+    if "view" in listed:
+        cases["view"] = cases["file"].map(listed.drop_duplicates("file").set_index("file")["view"]).fillna("")
+    return cases
 
 
 def _seconds(card: Card) -> float:

@@ -11,7 +11,6 @@ its folder.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import shutil
@@ -27,11 +26,14 @@ import optuna
 from optuna.trial import TrialState
 from sklearn.metrics import roc_auc_score
 
+from core.errors import InvalidInput
 from core.files import write_whole
+from train.fitting.feature_cache import key_of
 from train.fitting.fit import fit
+from train.fitting.loop import Diverged
 from train.fitting.parts import Parts
 from train.publishing import mlflow
-from train.publishing.pipeline import Loaded, Made, feature_cache, fit_alone, load_cases, make, starter
+from train.publishing.pipeline import Loaded, Made, feature_cache, fit_alone, load_cases, make, run_key, starter
 from train.publishing.publish import publish
 from train.recipe.recipes import FitConfig, with_settings
 from train.recipe.request import FitRequest
@@ -82,7 +84,7 @@ def search_model(request: FitRequest, folder: Path) -> Path:
     began = time.monotonic()
     search = _Search(request, folder, load_cases(request, request.config))
     folder.mkdir(parents=True, exist_ok=True)
-    parts = Parts(folder)
+    parts = Parts(folder, search.key)
     with mlflow.tracked(request.model_id, search.config, search.loaded.prepared.manifest.sha256) as track:
         with parts.led():
             search.begin()
@@ -106,7 +108,8 @@ def search_model(request: FitRequest, folder: Path) -> Path:
 
 def join_search(request: FitRequest, folder: Path) -> None:
     """Try settings and fit seeds of a search that another process leads in the same folder."""
-    Parts(folder).join(_Search(request, folder, load_cases(request, request.config)).do)
+    search = _Search(request, folder, load_cases(request, request.config))
+    Parts(folder, search.key).join(search.do)
 
 
 def suggested(trial: optuna.trial.Trial, config: FitConfig) -> tuple[str, ...]:
@@ -131,17 +134,18 @@ class _Search:
     def __init__(self, request: FitRequest, folder: Path, loaded: Loaded) -> None:
         self.request, self.config, self.folder, self.loaded = request, request.config, folder, loaded
         self._groups: list[list[_Proposal]] = []
+        unlimited = replace(request, budget_minutes=None)  # which ends the fits of the seeds, not the trials
+        self._marker = key_of([], run_key(unlimited, self.config, loaded), TOGETHER)
+        self.key = key_of([], self._marker, request.trials, request.refits)
 
     def begin(self) -> None:
         """Clear the folder of a search with another configuration or other cases."""
-        about = {**asdict(self.config), "data": self.loaded.prepared.manifest.sha256, "together": TOGETHER}
-        name = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
         marker = self.folder / "study"
-        if not marker.is_file() or marker.read_text() != name:
+        if not marker.is_file() or marker.read_text() != self._marker:
             for old in (*self.folder.glob("trial-*"), *self.folder.glob("seed*")):
                 shutil.rmtree(old, ignore_errors=True)
             (self.folder / TRIALS_FILE).unlink(missing_ok=True)
-            write_whole(marker, name)
+            write_whole(marker, self._marker)
 
     def proposals(self) -> list[_Proposal]:
         """The trials that come next, of which some may be over; empty when enough were tried."""
@@ -230,6 +234,8 @@ class _Search:
             auc = float(fitted.history[fitted.best_epoch - 1]["validation_auc"])
         except optuna.TrialPruned:
             log.info("%s is below the median of earlier ones", one.part)
+        except Diverged:
+            log.info("%s diverged", one.part)
         write_whole(work / _RESULT, json.dumps({"settings": one.settings, "aucs": seen, "auc": auc}))
         for path in work.glob("*.safetensors"):
             path.unlink()  # a trial's weights are not needed again; its epochs stay to be looked at
@@ -240,7 +246,9 @@ class _Search:
         for one in (one for group in self._proposed() for one in group):
             result = self.result(one)
             if result is not None:
-                state, auc = ("pruned", result.aucs[-1]) if result.auc is None else ("complete", result.auc)
+                state, auc = "complete", result.auc
+                if auc is None:  # of one that diverged in its first epoch there is no AUC
+                    state, auc = "pruned", result.aucs[-1] if result.aucs else None
                 found.append(Trial(one.number, one.settings, state, len(result.aucs), auc))
             elif (self.folder / one.part).is_dir():
                 aucs = _aucs_in(self.folder / one.part)
@@ -252,10 +260,13 @@ class _Search:
         write_whole(self.folder / TRIALS_FILE, json.dumps([asdict(trial) for trial in self.trials()]))
 
     def best(self) -> Trial:
-        """The complete trial of the highest validation AUC, the first of several. Trials are never all pruned: the
-        first ones have no median to lie below.
+        """The complete trial of the highest validation AUC, the first of several. Raises InvalidInput where there is
+        none: the first ones have no median to lie below, so all of them have diverged.
         """
-        return max((one for one in self.trials() if one.state == "complete"), key=lambda one: one.validation_auc or 0.0)
+        complete = [one for one in self.trials() if one.state == "complete"]
+        if not complete:
+            raise InvalidInput("Every trial diverged. Begin from a lower learning rate with --set learning_rate=….")
+        return max(complete, key=lambda one: one.validation_auc or 0.0)
 
     def best_auc(self) -> float:
         return self.best().validation_auc or 0.0

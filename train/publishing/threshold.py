@@ -13,13 +13,10 @@ from core.evaluation.statistics.intervals import Bootstrap, delong
 from core.evaluation.statistics.metrics import evaluate_binary, evaluate_threshold
 from core.evaluation.statistics.operating_points import threshold_at_sensitivity
 from core.evaluation.statistics.ranked import SENSITIVITY_TARGET, fewest_cases
-from core.models.cards import WEAK, LocalisationOnCard
+from core.models.cards import WEAK, WEAK_AUC, LocalisationOnCard
 
 MAP_MARGIN = Fraction(5, 100)
 """By how much of the cases a map must beat the image's centre to be called a place."""
-
-WEAK_AUC = 0.75
-"""A model whose AUC may be lower than this says on its card that it is weak."""
 
 
 def choose_threshold(positive: np.ndarray, scores: np.ndarray, patients: np.ndarray) -> float:
@@ -110,25 +107,40 @@ def branch_on_card(test_scores: pd.DataFrame, without: pd.DataFrame, positive: s
 
 def weakness(test_scores: pd.DataFrame, positive: str) -> tuple[str, ...]:
     """The limit of a model whose area under the ROC curve may be low; () for the others."""
-    if measured_on_card(test_scores, positive)["low"] >= WEAK_AUC:
+    if measured_on_card(test_scores, positive)["low"] > WEAK_AUC:
         return ()
-    return (f"{WEAK} the interval of its AUC on the test cases reaches below {WEAK_AUC:g}. Do not lean on it.",)
+    return (f"{WEAK} the interval of its AUC on the test cases reaches {WEAK_AUC:.2f} or lower. Do not lean on it.",)
+
+
+OWN_CLASS = "own class, all lesions"
+"""The pointing game that says whether a map is a place: of every outlined lesion, the map of its own class."""
+
+
+def own_class_of(collection: str) -> str:
+    """The same game on the lesions of another collection."""
+    return f"{OWN_CLASS} of {collection}"
 
 
 def map_limits(localisation: Mapping[str, LocalisationOnCard]) -> tuple[str, ...]:
-    """Where a model's heat map is no place: a branch that never points at a lesion, a map no better than a guess."""
-    result = localisation.get("own class, all lesions")
-    if result is None or not result.n:
-        return ()
-    limits = [
-        f"The map of its branch {name} never lay on a lesion or was empty: look at another branch or at the fused map."
-        for name, share in result.pointing_game.items()
-        if share == 0 and name != "fused"
-    ]
-    # Shares of n lesions: counted, so that a map exactly at the margin is at it whatever its shares are rounded to.
-    hits, centre = (round(share * result.n) for share in (result.pointing_game["fused"], result.image_centre))
-    if Fraction(hits - centre, result.n) <= MAP_MARGIN:
-        limits.append(
-            "Its map finds lesions no more often than the centre of the image does: do not read it as a place."
-        )
+    """Where a model's heat map is no place: a branch that never points at a lesion, a map no better than a guess, at
+    home or in another collection."""
+    limits: list[str] = []
+    for name, result in localisation.items():
+        if not name.startswith(OWN_CLASS) or not result.n:
+            continue
+        collection = name.removeprefix(own_class_of(""))
+        if name == OWN_CLASS:
+            limits += [
+                f"The map of its branch {branch} never lay on a lesion or was empty: "
+                "look at another branch or at the fused map."
+                for branch, share in result.pointing_game.items()
+                if share == 0 and branch != "fused"
+            ]
+        # Shares of n lesions: counted, so that a map exactly at the margin is at it whatever its shares are rounded to.
+        hits, centre = (round(share * result.n) for share in (result.pointing_game["fused"], result.image_centre))
+        if Fraction(hits - centre, result.n) <= MAP_MARGIN:
+            its = "Its map" if name == OWN_CLASS else f"On pictures of {collection} its map"
+            limits.append(
+                f"{its} finds lesions no more often than the centre of the image does: do not read it as a place."
+            )
     return tuple(limits)

@@ -186,16 +186,18 @@ def text_below(log: Path, heading: bytes) -> str:
 def cut_log(log: Path, most: int | None = None) -> None:
     """Keep the newest half of a log that grew beyond `most` bytes (`LOG_BYTES_MOST`), and say so where it begins now.
 
-    Whoever else writes must append: it goes on at the new end.
+    Whoever else writes must append: it goes on at the new end. A log that cannot be read or written now stays as it is:
+    who calls this looks after a process, which matters more.
     """
     most = most or LOG_BYTES_MOST
-    if log.stat().st_size <= most:
-        return
-    with log.open("a+b") as file:
-        file.seek(-(most // 2), os.SEEK_END)
-        newest = file.read().partition(b"\n")[2]
-        file.truncate(0)
-        file.write(b"--- What was written before this was removed: a log holds %d bytes at most.\n" % most + newest)
+    with suppress(OSError):
+        if log.stat().st_size <= most:
+            return
+        with log.open("a+b") as file:
+            file.seek(-(most // 2), os.SEEK_END)
+            newest = file.read().partition(b"\n")[2]
+            file.truncate(0)
+            file.write(b"--- What was written before this was removed: a log holds %d bytes at most.\n" % most + newest)
 
 
 _LESS_MEMORY = {"training": "Choose a smaller side, or a smaller architecture.", "comparison": "Try again later."}

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import Conflict
+from core.files import undone_by
 from core.records.queue import Lease
 from core.serving.cluster import answers, let_go, ray_of
 from core.serving.loops import FAILURES_MOST
@@ -251,13 +252,14 @@ class RayRun:
         return ", ".join(dict.fromkeys(where for where in (self._leader.where, *helping) if where))
 
     def wait(self, seconds: float) -> int | None:
-        """As `LocalRun.wait`. Raises NodeLost when the machine is gone or the cluster does not answer any more."""
+        """As `LocalRun.wait`; at its end others have its place. Raises NodeLost when the machine is gone or the cluster
+        does not answer any more.
+        """
         status = self._leader.look(seconds)
-        if self._joined is not None:
-            if status is None:
-                self._joined.look()
-            else:
-                self._joined.stop()
+        if status is not None:
+            self.stop()  # an actor that has nothing to do any more would keep its processors for life
+        elif self._joined is not None:
+            self._joined.look()
         return status
 
     def stop(self) -> None:
@@ -288,12 +290,13 @@ class WorkersRun:
         place = {"CPU": settings.ray_cpus, **({"GPU": settings.ray_gpus} if settings.ray_gpus else {})}
         self._ray, self._log = ray, folder / "log.txt"
         self._places = ray.util.placement_group([place] * n, strategy="SPREAD")
-        self._processes = []
-        for rank in range(n):
-            words = self._log if rank == 0 else folder / f"worker-{rank}.txt"
-            scheduling = ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy(self._places, rank)
-            process = NodeProcess(settings, arguments, words, heading, scheduling=scheduling, waits=True)
-            self._processes.append(process)
+        self._processes: list[NodeProcess] = []
+        with undone_by(self.stop):  # where the folder is away: nobody else would give them back
+            for rank in range(n):
+                words = self._log if rank == 0 else folder / f"worker-{rank}.txt"
+                scheduling = ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy(self._places, rank)
+                process = NodeProcess(settings, arguments, words, heading, scheduling=scheduling, waits=True)
+                self._processes.append(process)
         self._speaker = self._processes[0]
         self._addresses: dict[int, str] = {}
         self._statuses: dict[int, int] = {}
@@ -328,7 +331,7 @@ class WorkersRun:
             return 0
         if any(self._statuses.values()) and self._failed_at is None:
             self._failed_at = time.monotonic()
-        if first is None or (len(self._statuses) < len(self._processes) and not self._is_enough()):
+        if (first is None or len(self._statuses) < len(self._processes)) and not self._is_enough():
             return None
         return self._cause()
 

@@ -92,6 +92,8 @@ def _of_cards(db: Database) -> Iterator[Measured]:
         training = card.training
         seconds = sorted(one for row in training.history if (one := row.get("seconds")) is not None)
         n_training = sum(card.data.cases_in("train").values())
+        if isinstance(card, Card) and card.data.folds:  # its epochs are those of the fit on all cases
+            n_training = card.data.n or 0
         if len(seconds) > 1 and n_training:
             pixels = n_training * n_pixels
             source = f"the card of {card.model_id}, on the machine that made it"

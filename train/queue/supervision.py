@@ -77,11 +77,16 @@ def supervised(settings: Settings, report: Callable[[], None] = lambda: None) ->
     def watch() -> None:
         is_over.wait(FIRST_PAGE_SECONDS)
         while not is_over.is_set():
-            with (folder / "worker.log").open("ab") as output:
-                process = subprocess.Popen(
-                    [sys.executable, "-m", "train", "worker", "--with-app"],
-                    cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True,
-                )  # fmt: skip
+            try:
+                with (folder / "worker.log").open("ab") as output:
+                    process = subprocess.Popen(
+                        [sys.executable, "-m", "train", "worker", "--with-app"],
+                        cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True,
+                    )  # fmt: skip
+            except OSError as error:  # the folder is away, or the machine has no room: both may come back
+                log.error("The training worker does not start: %s", type(error).__name__)
+                is_over.wait(RESTART_SECONDS)
+                continue
             while process.poll() is None and not is_over.wait(0.5):
                 cut_log(folder / "worker.log")
             if process.stdin is not None:

@@ -21,7 +21,7 @@ from uuid import uuid4
 
 from sqlalchemy.exc import InterfaceError, OperationalError
 
-from core.errors import AppError, DatabaseAway, traceback_of
+from core.errors import AppError, NotSaved, traceback_of
 from core.files import is_disk_full
 from core.models.cards import read_card
 from core.models.live import candidate_dir
@@ -134,8 +134,8 @@ class Worker:
             return self.kind.run(held)
         except Ended:
             return None if held.answer == ENDING else (CANCELLED, queue.cancelled, None)
-        except (DatabaseAway, OperationalError, InterfaceError, NodeLost):
-            raise  # the database or the machine is away: the row is taken up again once its lease is over
+        except (NotSaved, OperationalError, InterfaceError, NodeLost):
+            raise  # the database or the machine is busy or away: the row is taken up again once its lease is over
         except AppError as refused:
             return FAILED, str(refused), None
         except Exception as error:  # whatever it is, one row must not end the worker, nor be "running" for ever
@@ -258,7 +258,7 @@ class _Progress:
 
 
 def _comparing(run: Run) -> dict[str, Any]:
-    said = score_live.newest_sentence(run.text()) or "starting"
+    said = run.waits or score_live.newest_sentence(run.text()) or "starting"
     message = f"The training is over; now the comparison with the live model: {said.rstrip('.')}."
     return {"memory_mib": run.memory_mib(), "message": message}
 

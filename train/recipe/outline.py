@@ -45,6 +45,7 @@ class OutlineConfig:
 _NOT_OURS: Mapping[str, Any] = {
     "cnn": None, "backbone": None, "positive": None, "unfreeze": None, "settings": [], "folds": 0, "split_by": None,
     "split_like": None, "allow_leaks": False, "no_weights": False, "why": "", "limits": [], "workers": 1,
+    "join": False,
 }  # fmt: skip
 """Options of `fit` that the outline network does not know, and what they hold where nobody gave them."""
 

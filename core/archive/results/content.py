@@ -8,25 +8,30 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
-from core.errors import NotFound
+from core.errors import ModelUnavailable, NotFound, SiteFault
 from core.findings.finding import NO_ANNOTATIONS, Finding
 from core.findings.proposals import Proposal
 from core.imaging.dicom.source import DISPLAY
 from core.models.aggregate import BreastScore, breast_scores
+from core.models.cards import Card, known_cards, leak_text, leaks_of, remarks_of
+from core.models.training_distance import UNLIKE_TEXT
 from core.records.archives.identity import SourceIdentity, identity_of
 from core.records.archives.outbox import superseded_reads
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.reads.annotations import annotations_of
 from core.records.reads.rows import find_study, image_score
-from core.types import SIDE_NOT_STATED, Modality
+from core.settings import Settings
+from core.types import SIDE_NOT_STATED, Modality, is_unlike
+
+NO_CARD = "The card of these weights is no longer here, so what limits them is not said."
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -55,13 +60,14 @@ class ResultImage:
 
 @dataclass(frozen=True, slots=True)
 class ImageAnswer:
-    """What a model said of one image. malignant, threshold: in [0, 1]."""
+    """What a model said of one image. malignant, threshold: in [0, 1]. is_unlike_training: as in `Prediction`."""
 
     image_id: str
     model_id: str
     weights_sha256: str
     malignant: float
     threshold: float
+    is_unlike_training: bool = False
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -74,6 +80,7 @@ class ResultContent:
     predecessors: series and SOP instance UID of what was sent of those, in the same form. device_uid: of this site's
     SecondRead. findings: the reader's own, with their marks in pixels of the stored frame; a model's proposal only once
     accepted. accepted: the proposals that were taken as they were. is_verified: False for a first impression.
+    remarks: weights sha256 -> what stands beside every number of that model, one sentence each.
     """
 
     read_id: int
@@ -94,6 +101,12 @@ class ResultContent:
     findings: tuple[Finding, ...] = ()
     accepted: tuple[Proposal, ...] = ()
     is_verified: bool = True
+    remarks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def remarks_on(self, score: BreastScore | ImageAnswer) -> tuple[str, ...]:
+        """All that is said beside this number: that its picture is unlike what the model learnt from first."""
+        unlike = (UNLIKE_TEXT,) if score.is_unlike_training else ()
+        return (*unlike, *self.remarks.get(score.weights_sha256, ()))
 
 
 def uid_of(site_key: bytes, *what: object) -> str:
@@ -130,7 +143,32 @@ def gather(db: Database, read_id: int) -> ResultContent:
         preliminary=tuple(one for one, kind in replaced.items() if kind == "first"), findings=marked.findings,
         accepted=tuple(one for one in marked.proposals if one.answer == "accepted"),
         is_verified=row.kind == "final",
+        remarks=_remarks(db.settings, {answer.weights_sha256 for answer in answers}),
     )  # fmt: skip
+
+
+def _remarks(settings: Settings, answered: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Weights sha256 -> why their numbers are too good, and what else stands beside them, as their cards say it now.
+
+    Raises SiteFault where nobody can say now which models there are.
+    """
+    try:
+        cards = {card.weights_sha256: card for card in known_cards(settings)} if answered else {}
+    except ModelUnavailable as unreadable:
+        raise SiteFault(str(unreadable)) from None
+    return {
+        sha256: (*_leaks(cards[sha256]), *remarks_of(settings, cards[sha256])) if sha256 in cards else (NO_CARD,)
+        for sha256 in answered
+    }
+
+
+def _leaks(card: Card) -> tuple[str, ...]:
+    """Why a model's numbers are too good; that nobody can say, where its scores are damaged: the result is the
+    reader's, too, and goes out."""
+    try:
+        return tuple(map(leak_text, leaks_of(card)))
+    except ModelUnavailable as damaged:
+        return (str(damaged),)
 
 
 def _images(connection: Connection, study_id: str, identity: SourceIdentity) -> tuple[ResultImage, ...]:
@@ -160,7 +198,10 @@ def _answers(
     ).all()
     rows = sorted((row for row in found if row.id in seen), key=lambda row: (order[row.image_id], row.model_id))
     answers = tuple(
-        ImageAnswer(row.image_id, row.model_id, row.weights_sha256, row.payload["malignant"], row.payload["threshold"])
+        ImageAnswer(
+            row.image_id, row.model_id, row.weights_sha256, row.payload["malignant"], row.payload["threshold"],
+            is_unlike(row.payload.get("training_distance")),
+        )
         for row in rows
-    )
+    )  # fmt: skip
     return answers, tuple(breast_scores(image_score(row, images[row.image_id]) for row in rows))

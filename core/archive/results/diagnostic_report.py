@@ -95,10 +95,10 @@ def _of_models(content: ResultContent) -> Iterator[dict[str, Any]]:
             "system": "http://unitsofmeasure.org",
             "code": "%",
         }
-        said = f"Threshold {100 * score.threshold:.2f} %. {RESEARCH_ONLY}."
+        said = [*content.remarks_on(score), f"Threshold {100 * score.threshold:.2f} %. {RESEARCH_ONLY}."]
         device = {"display": f"{score.model_id}, weights sha256 {score.weights_sha256}"}
         yield _observation(PROBABILITY, score.breast) | {
-            "valueQuantity": value, "device": device, "note": [{"text": said}],
+            "valueQuantity": value, "device": device, "note": [{"text": one} for one in said],
         }  # fmt: skip
 
 

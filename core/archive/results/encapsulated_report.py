@@ -104,3 +104,5 @@ def _blocks(content: ResultContent) -> Iterator[Block]:
         ]  # fmt: skip
         head = ("Breast", "Model", "Probability of malignancy", "Threshold", "Weights")
         yield Table([head, *scores], [0.15, 0.35, 0.2, 0.15, 0.15])
+        said = (f"{one.model_id}: {remark}" for one in content.breasts for remark in content.remarks_on(one))
+        yield from (Text(remark, "alarm") for remark in dict.fromkeys(said))

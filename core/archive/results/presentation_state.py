@@ -151,7 +151,10 @@ def _table(kind: Any, table: Mapping[str, Any], *, top: int = 0xFFFF, **more: An
     (PS3.3 C.11.8), a file's own often 12, so they are spread over those."""
     entries = np.frombuffer(b64decode(table["entries"]), "<u2")
     spread = np.round(entries * (0xFFFF / top)).astype("<u2")
-    return kind(first_mapped_value=table["first"], lut_data=spread, **more)
+    item = kind(first_mapped_value=max(table["first"], 0), lut_data=spread, **more)
+    if table["first"] < 0:  # highdicom makes no such table; what it begins with is signed then (C.11.2.1.1)
+        item.add_new("LUTDescriptor", "SS", [len(spread) & 0xFFFF, table["first"], 16])
+    return item
 
 
 def _icc_profile() -> bytes:

@@ -3,7 +3,8 @@
 Of each model, breast by breast and image by image: the probability of cancer, with the algorithm's name, version and
 the sha256 of its weights. Of the reader: the BI-RADS assessment of each breast and the density, coded, verified by
 whom and when, and each finding, where it is and in which words. Each group names its own observer (TID 1002), device or
-person, and a length says what measured it. The same read gives the same object, byte by byte, whenever it is made.
+person, and a length says what measured it. The same read gives the same object, byte by byte, whenever it is made
+while the cards of its models say the same.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from core.archive.results.content import ResultContent, ResultImage, uid_of
+from core.archive.results.content import ImageAnswer, ResultContent, ResultImage, uid_of
 from core.archive.results.dicom_object import (
     BREAST,
     LESION,
@@ -35,6 +36,7 @@ from core.archive.results.finding_codes import OWN_SCHEME, descriptor_codes, typ
 from core.findings.finding import description_of
 from core.findings.marks import Mark
 from core.findings.proposals import Proposal
+from core.models.aggregate import BreastScore
 from core.types import Modality
 from core.version import version
 
@@ -164,7 +166,7 @@ def _of_models(hd: Any, content: ResultContent, site_key: bytes) -> list[Any]:
             _group(
                 hd, content, site_key, label, _device(hd, content), breast=score.breast,
                 measurements=[_probability(hd, score.malignant)],
-                algorithm=_algorithm(hd, score.model_id, sha256, score.threshold, f"the breast: {score.rule}"),
+                algorithm=_algorithm(hd, content, score, f"the breast: {score.rule}"),
                 images=[by_id[one.image_id] for one in content.answers if _is_part(one, score, by_id)],
             )
         )  # fmt: skip
@@ -176,7 +178,7 @@ def _of_models(hd: Any, content: ResultContent, site_key: bytes) -> list[Any]:
                     hd, content, site_key, f"{answer.model_id}, image {answer.image_id}, {answer.weights_sha256[:8]}",
                     _device(hd, content),
                     breast=image.breast, measurements=[_probability(hd, answer.malignant)], images=[image],
-                    algorithm=_algorithm(hd, answer.model_id, answer.weights_sha256, answer.threshold, "one image"),
+                    algorithm=_algorithm(hd, content, answer, "one image"),
                 )
             )  # fmt: skip
     return groups
@@ -387,12 +389,13 @@ def _probability(hd: Any, value: float) -> Any:
     return hd.sr.Measurement(name=code(hd, PROBABILITY), value=round(100 * value, 2), unit=code(hd, PERCENT))
 
 
-def _algorithm(hd: Any, model_id: str, weights_sha256: str, threshold: float, rule: str) -> Any:
+def _algorithm(hd: Any, content: ResultContent, score: BreastScore | ImageAnswer, rule: str) -> Any:
+    """TID 4019; what stands beside every number of the model is among its parameters."""
     return hd.sr.AlgorithmIdentification(
-        name=model_id, version=f"{version()} with weights {weights_sha256[:8]}", manufacturer=MANUFACTURER,
+        name=score.model_id, version=f"{version()} with weights {score.weights_sha256[:8]}", manufacturer=MANUFACTURER,
         parameters=[
-            f"weights sha256 {weights_sha256}", f"threshold {100 * threshold:.2f} %", f"number of {rule}",
-            RESEARCH_ONLY,
+            f"weights sha256 {score.weights_sha256}", f"threshold {100 * score.threshold:.2f} %", f"number of {rule}",
+            *content.remarks_on(score), RESEARCH_ONLY,
         ],
     )  # fmt: skip
 

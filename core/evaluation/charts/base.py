@@ -22,6 +22,8 @@ ALARM = "#ff6b5e"
 PAPER = "#121416"
 """The page's own ground: a saved picture with light ink must not stand on nothing."""
 CAPTION_LETTERS = 48
+STATED = ("data_set", "split", "data_sha256", "weights_sha256", "leaking_split")
+"""Columns of a download that say what it was computed from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,9 @@ class Provenance:
         return ", ".join([*self.parts, *self._alarms])
 
     def stated_in(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The table with columns that say what it was computed from; by scorer where it has such a column."""
+        """The table with columns that say what it was computed from; by scorer where it has such a column. A column of
+        the table that is called as one of these keeps its values under "… in the table"."""
+        table = table.rename(columns={name: f"{name} in the table" for name in STATED})
         stated = table.assign(data_set=self.dataset, split=self.split, data_sha256=self.data_sha256)
         if "scorer" in table:
             stated["weights_sha256"] = table["scorer"].map(dict(self.weights)).fillna("")

@@ -194,13 +194,16 @@ def reliability_figure(
 
 
 def decision_figure(curves: Mapping[str, DecisionCurve], *, provenance: Provenance | None = None) -> go.Figure:
-    """Net benefit over the threshold probability, with acting on everybody and on nobody."""
+    """Net benefit over the threshold probability, with acting on everybody, once for each prevalence, and on nobody."""
     figure = blank_figure("Threshold probability", "Net benefit", provenance)
     if curves:
         first = next(iter(curves.values()))
-        figure.add_trace(_guide(first.thresholds, first.treat_all, "act on everybody"))
+        shares = {curve.positives / curve.n: curve for curve in curves.values()}  # scorers of other cases have others
+        for share, curve in sorted(shares.items()):
+            of = f", prevalence {100 * share:.1f} %" if len(shares) > 1 else ""
+            figure.add_trace(_guide(curve.thresholds, curve.treat_all, f"act on everybody{of}"))
         figure.add_trace(_guide([first.thresholds[0], first.thresholds[-1]], [0, 0], "act on nobody"))
-        top = max(float(np.nanmax([curve.net_benefit.max(), first.treat_all[0]])) for curve in curves.values())
+        top = max(float(np.nanmax([curve.net_benefit.max(), curve.treat_all[0]])) for curve in curves.values())
         # Below a little under 0 everything is harmful; the fall of "everybody" would flatten the rest.
         figure.update_yaxes(range=[-0.3 * top if top > 0 else -0.05, 1.1 * top if top > 0 else 0.05])
     for index, (name, curve) in enumerate(curves.items()):

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from core.evaluation.charts.base import COLOURS, GREYED, Provenance, blank_figure
 from core.evaluation.statistics.agreement import DescriptorAgreement
 from core.evaluation.statistics.comparison import PairedTest
-from core.evaluation.statistics.subgroups import Subgroup
+from core.evaluation.statistics.subgroups import FEWEST_OF_A_CLASS, Subgroup
 
 
 def matrix_figure(matrix: np.ndarray, classes: Sequence[str], *, provenance: Provenance | None = None) -> go.Figure:
@@ -43,14 +43,15 @@ def matrix_figure(matrix: np.ndarray, classes: Sequence[str], *, provenance: Pro
 
 
 def forest_figure(groups: Sequence[Subgroup], *, provenance: Provenance | None = None) -> go.Figure:
-    """Area with its interval in every subgroup; small ones are greyed out, those without both classes say so."""
+    """Area with its interval in every subgroup; small ones are greyed out, those without an area say why."""
     figure = blank_figure("Area under the ROC curve", "", provenance)
     figure.add_vline(x=0.5, line_color=GREYED, line_dash="dot")
     for group in groups:
         name = escape(f"{group.column}: {group.value} (n {group.n}, {group.positives} positive)")
         colour = GREYED if group.is_small else COLOURS[0]
         one = group.auc
-        text = "one class only" if one is None else f"{one.value:.3f} ({one.low:.3f} to {one.high:.3f})"
+        why_not = "one class only" if group.positives in (0, group.n) else f"fewer than {FEWEST_OF_A_CLASS} of a class"
+        text = why_not if one is None else f"{one.value:.3f} ({one.low:.3f} to {one.high:.3f})"
         bars = None
         if one is not None:
             bars = {"array": [one.high - one.value], "arrayminus": [one.value - one.low], "color": colour}

@@ -49,11 +49,15 @@ class Shift:
 
 
 def shift_of_numbers(reference: Sequence[float], recent: Sequence[float]) -> Shift:
-    """Of measured values, any unit. The bins are the reference's tenths; equal limits become one."""
+    """Of measured values, any unit. The bins are the reference's tenths; equal limits become one. A limit that a tenth
+    or more of the reference shares is a bin of its own, apart from what lies above it.
+    """
     before, after = np.asarray(reference, np.float64), np.asarray(recent, np.float64)
     if min(len(before), len(after)) < LEAST:
         return Shift(len(before), len(after))
     limits = np.unique(np.quantile(before, np.linspace(0, 1, BINS + 1)[1:-1]))
+    shared = [one for one in limits if np.mean(before == one) >= 1 / BINS]
+    limits = np.unique([*limits, *np.nextafter(shared, np.inf)])
     counts = [np.bincount(np.searchsorted(limits, values, side="right"), minlength=len(limits) + 1)
               for values in (before, after)]  # fmt: skip
     test = ks_2samp(before, after)

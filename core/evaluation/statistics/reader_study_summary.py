@@ -12,7 +12,7 @@ from scipy.stats import norm
 
 from core.errors import InvalidInput
 from core.evaluation.statistics.binormal import BinormalFit, fits_of
-from core.evaluation.statistics.intervals import Z_95, wilson
+from core.evaluation.statistics.intervals import Z_95, one_case_each, wilson
 from core.evaluation.statistics.reader_study import (
     LEVEL,
     Difference,
@@ -40,6 +40,10 @@ NOT_CROSSED = (
     "Not every reader read every case: each value is on the reader's own cases, and a covariance of two readers is "
     "estimated from the cases that both read (Hillis 2014). DBM and the analysis of fixed cases are left out."
 )
+NOT_INDEPENDENT = "takes cases to be independent; here patients have several"
+SEVERAL_CASES = (
+    f"DBM {NOT_INDEPENDENT}: it is left out, and so are interval and p of the U-statistic for the same reason."
+)
 MEASURES = ("area", "partial_area", "sensitivity", "specificity")
 """Keys of what `of_merit` gives, as they are shown."""
 
@@ -53,7 +57,8 @@ def analyse(
     partial: tuple[float, float] | None = None,
     by_jackknife: bool = False,
 ) -> dict[str, Any]:
-    """Everything that the study permits; `note` says what is left out where it is not fully crossed.
+    """Everything that the study permits; `note` says what is left out where it is not fully crossed, or where patients
+    have several cases, which DBM and the variance of the U-statistic know nothing of.
 
     partial: two specificities between which the partial area is taken. Where a reader read too little for an area, only
     the U-statistic is computed.
@@ -67,6 +72,7 @@ def analyse(
     }
     if effect is not None and not study.fully_crossed:
         raise InvalidInput("Power is computed for fully crossed studies; here reads are missing. Leave the effect out.")
+    is_one_case_each = one_case_each(study.patients)
     try:
         merit = areas(study)
     except InvalidInput as refusal:
@@ -75,10 +81,10 @@ def analyse(
         found["note"] = str(refusal)
     else:
         found["area"] = of_merit(study, merit, margin=margin, effect=effect, by_jackknife=by_jackknife)
-        if study.fully_crossed:
+        if study.fully_crossed and is_one_case_each:
             f, df, p = pseudovalue_test(merit)
             found["area"]["dbm"] = {"f": f, "df1": len(study.modalities) - 1, "df2": df, "p": p}
-        else:
+        elif not study.fully_crossed:
             found["note"] = NOT_CROSSED
         if partial is not None:
             found["partial_area"] = {
@@ -88,7 +94,9 @@ def analyse(
         if cut is not None:
             found["sensitivity"] = of_merit(study, sensitivities(study, cut), by_jackknife=by_jackknife)
             found["specificity"] = of_merit(study, specificities(study, cut), by_jackknife=by_jackknife)
-    found["one_shot"] = _one_shots(study)
+    if not is_one_case_each:
+        found["note"] = " ".join(filter(None, (found.get("note"), SEVERAL_CASES)))
+    found["one_shot"] = [{**one, "is_one_case_each": is_one_case_each} for one in _one_shots(study)]
     found["binormal"] = {
         modality: {reader: _fit(one) for reader, one in by_reader.items()}
         for modality, by_reader in fits_of(study).items()
@@ -241,7 +249,10 @@ def sentence(one: Difference) -> str:
 
 
 def one_shot_sentence(one: Mapping[str, Any]) -> str:
-    """A U-statistic in words: estimate, interval, standard error and, of a difference, z and p (normal)."""
+    """A U-statistic in words: estimate, interval, standard error and, of a difference, z and p (normal). Where patients
+    have several cases the estimate alone, and why."""
+    if not one["is_one_case_each"]:
+        return f"{one['name']}: {one['value']:+.4f}; its variance {NOT_INDEPENDENT}"
     se = math.sqrt(max(one["variance"], 0.0))
     low, high = one["value"] - Z_95 * se, one["value"] + Z_95 * se
     said = f"{one['name']}: {one['value']:+.4f} ({low:+.4f} to {high:+.4f}), se {se:.4f}"
@@ -249,6 +260,20 @@ def one_shot_sentence(one: Mapping[str, Any]) -> str:
         return said
     z = one["value"] / se
     return f"{said}, z {z:.3f}, normal, p {2 * norm.sf(abs(z)):.3g}"
+
+
+def not_inferior_sentences(found: Mapping[str, Any]) -> list[str]:
+    """A sentence a pair and order, of which the first is tested; none without a margin. found: what `of_merit` gives.
+
+    Shown at one-sided half of `LEVEL`: the 95 % interval of the difference lies above minus the margin. Not adjusted.
+    """
+    tested = found.get("not_inferior", {})
+    adjusted = f", not adjusted for {len(tested) // 2} pairs" if len(tested) > 2 else ""
+    return [
+        f'{pair}: one-sided p for "not inferior by the margin": {p:.3g}, '
+        f"{'shown' if p < LEVEL / 2 else 'not shown'} at {LEVEL / 2:g}{adjusted}"
+        for pair, p in tested.items()
+    ]
 
 
 def moments_text(one: Mapping[str, Any]) -> str:

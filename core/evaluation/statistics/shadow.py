@@ -32,7 +32,10 @@ class ShadowComparison:
 
 
 def compare_shadow(answers: pd.DataFrame) -> ShadowComparison:
-    """answers: columns patient, label (1, 0 or NaN), live, shadow, live_called, shadow_called; a row an image."""
+    """answers: columns study, patient, label (1, 0 or NaN), live, shadow, live_called, shadow_called; a row an image.
+
+    Areas are compared over patients.
+    """
     n = len(answers)
     if n == 0:
         return ShadowComparison(0, 0, np.nan, np.nan, np.nan, np.nan, np.nan, None)
@@ -40,7 +43,7 @@ def compare_shadow(answers: pd.DataFrame) -> ShadowComparison:
     varies = n > 2 and np.ptp(live) > 0 and np.ptp(shadow) > 0
     return ShadowComparison(
         n=n,
-        studies=int(answers["patient"].nunique()),
+        studies=int(answers["study"].nunique()),
         median_live=float(np.median(live)),
         median_shadow=float(np.median(shadow)),
         correlation=float(spearmanr(live, shadow).statistic) if varies else np.nan,

@@ -45,8 +45,19 @@ class Cohort:
 
     @property
     def key(self) -> str:
-        """The content, as one hash: what computed numbers are kept under."""
-        return hashlib.sha256(f"{self.table.sha256}|{self.table.positive}|{self.data_sha256}".encode()).hexdigest()
+        """The content and what is said of it, as one hash: what computed numbers are kept under."""
+        thresholds = {name: np.asarray(one, np.float64).tolist() for name, one in self.thresholds.items()}
+        said = (
+            self.dataset,
+            self.split,
+            self.table.sha256,
+            self.table.positive,
+            self.data_sha256,
+            self.names,
+            thresholds,
+        )
+        of_scorers = (dict(self.weights), dict(self.titles), dict(self.leaks), dict(self.runs))
+        return hashlib.sha256(repr((*said, *of_scorers)).encode()).hexdigest()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -87,7 +98,8 @@ def group_cards(cards: Sequence[Card]) -> tuple[CardGroup, ...]:
     """Models that may be compared: same data set (by hash), kind of image and positive class, tested in the same way.
 
     Scores out of fold are of all cases, those of a test split of a fifth of them: together they would have few cases
-    in common. The group with most models comes first: it has most to compare. In it, first those that can read.
+    in common. The group with most models that can read comes first, of equals that with most models: it has most to
+    compare. In it, first those that can read.
     """
     groups: dict[tuple[str, str, str, str, str], list[Card]] = {}
     for card in cards:
@@ -100,7 +112,9 @@ def group_cards(cards: Sequence[Card]) -> tuple[CardGroup, ...]:
             f"{name}, {modality}{how}",
             tuple(sorted(members, key=lambda card: not card.has_weights)),
         )
-        for (name, sha256, modality, _, how), members in sorted(groups.items(), key=lambda item: -len(item[1]))
+        for (name, sha256, modality, _, how), members in sorted(
+            groups.items(), key=lambda item: (-sum(card.has_weights for card in item[1]), -len(item[1]))
+        )
     )
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from functools import lru_cache
 from pathlib import Path
 
 from core.evaluation.statistics.metrics import evaluate_binary, evaluate_classes, evaluate_threshold
 from core.evaluation.statistics.operating_points import threshold_at_sensitivity
-from core.models.cards import Card, case_thresholds, read_card, read_test_scores, read_validation_scores
+from core.evaluation.tables.cohort import finding_scores_file
+from core.models.cards import Card, case_thresholds, read_test_scores, read_validation_scores, scores_file
 from core.models.operating_point import OperatingPoint, operating_point
 from core.settings import Settings
 from core.types import Estimate
@@ -19,14 +22,30 @@ def headline(card: Card) -> dict[str, Estimate]:
     Keys are those of `core.evaluation.statistics.metrics`: of the positive class against the rest, and for three
     classes or more also those over all classes.
     """
-    return dict(_headline(card.folder, card.weights_sha256))
+    return dict(_headline(state_of(card), card.folder, json.dumps(card.content())))
+
+
+def state_of(card: Card) -> str:
+    """What is computed from a card can be kept under this: it is another one once the card says anything else (`train
+    amend`), or a file of scores beside it came, went or was written anew."""
+    files = (scores_file(card, "test"), scores_file(card, "validation"), finding_scores_file(card))
+    return hashlib.sha256("|".join([card.model_dump_json(), *map(_state_of_file, files)]).encode()).hexdigest()
+
+
+def _state_of_file(path: Path) -> str:
+    try:
+        found = path.stat()
+    except OSError:
+        return "none"
+    return f"{found.st_mtime_ns} {found.st_size}"
 
 
 @lru_cache(maxsize=64)
-def _headline(folder: Path, weights_sha256: str) -> tuple[tuple[str, Estimate], ...]:
-    card = read_card(folder)
+def _headline(state: str, folder: Path, content: str) -> tuple[tuple[str, Estimate], ...]:
+    """state: of the card and its files. content: the card, as JSON."""
+    card = Card.model_validate({**json.loads(content), "folder": folder})
     scores = read_test_scores(card)
-    if scores is None or card.weights_sha256 != weights_sha256:
+    if scores is None:
         return ()
     patients = scores["patient"].to_numpy()
     labels = (scores["label"] == card.positive).to_numpy().astype(int)
@@ -59,11 +78,13 @@ def site_operating_point(card: Card, site: Settings, own: float | None = None) -
 def measured_at(card: Card, point: OperatingPoint) -> dict[str, Estimate]:
     """Sensitivity, specificity and the like of the model's test scores at this threshold; {} without test scores.
 
-    Keys are those of `evaluate_threshold`. At the card's own, cases of a fold are held against their fold's.
+    Keys are those of `evaluate_threshold`. At the card's own, cases of a fold are held against their fold's; what was
+    the card's own before it was amended is a number like any other.
     """
     scores = read_test_scores(card)
     if scores is None:
         return {}
     labels, patients = (scores["label"] == card.positive).to_numpy().astype(int), scores["patient"].to_numpy()
-    at = case_thresholds(card, scores) if point.is_of_card else point.threshold
+    is_own = point.is_of_card and point.threshold == card.threshold.value
+    at = case_thresholds(card, scores) if is_own else point.threshold
     return evaluate_threshold(labels, scores[card.positive].to_numpy(), at, patients)

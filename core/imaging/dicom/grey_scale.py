@@ -42,7 +42,8 @@ def show_grey(decoded: Decoded, header: Dataset, stored: np.ndarray, geometry: G
     if index is not None and decoded.windows and not 0 <= index < len(decoded.windows):
         raise UnreadableImage(f"This file offers {len(decoded.windows)} windows; choose one from 0.")
     ends = np.array([stored.min(), stored.max()], np.float64)
-    table = _voi_table(header, geometry, decoded, is_signed=float(to_units(ends).min()) < 0) if index is None else None
+    decoded.is_voi_signed = float(to_units(ends).min()) < 0
+    table = _voi_table(header, geometry, decoded, is_signed=decoded.is_voi_signed) if index is None else None
     if table is not None:
         top = float((1 << table.bits) - 1)
         pixels = through_table(stored, lambda values: np.clip(table.apply(to_units(values)) / top, 0, 1))
@@ -100,7 +101,7 @@ def _modality_transform(header: Dataset, geometry: Geometry) -> tuple[Callable[[
     luts = header.get("ModalityLUTSequence") or []
     if luts:
         return lookup_table(luts[0], "LUT", is_signed=geometry.is_signed).apply, "modality LUT"
-    slope, intercept = (_number(header, "RescaleSlope", 1.0), _number(header, "RescaleIntercept", 0.0))
+    slope, intercept = (one_number(header, "RescaleSlope", 1.0), one_number(header, "RescaleIntercept", 0.0))
     rescale(np.zeros(1), slope, intercept)  # refuses before anything is multiplied
     note = "" if (slope, intercept) == (1.0, 0.0) else "rescale slope and intercept"
     return lambda values: rescale(values, slope, intercept), note
@@ -128,7 +129,7 @@ def _voi_table(header: Dataset, geometry: Geometry, decoded: Decoded, *, is_sign
     return table
 
 
-def _number(header: Dataset, keyword: str, default: float) -> float:
+def one_number(header: Dataset, keyword: str, default: float) -> float:
     """The one number of an element, be it written several times; NaN where it holds no usable one."""
     if all(part in (None, "") for part in _list(header.get(keyword))):
         return default
@@ -167,10 +168,10 @@ def _list(value: Any) -> list[Any]:
 
 def _padding(header: Dataset, stored: np.ndarray, geometry: Geometry) -> np.ndarray | None:
     """Where pixels are padding (PS3.3 C.7.5.1.1.2), or None; a value that covers everything is not believed."""
-    low = _as_stored(_number(header, "PixelPaddingValue", float("nan")), geometry)
+    low = _as_stored(one_number(header, "PixelPaddingValue", float("nan")), geometry)
     if low is None:
         return None
-    high = _as_stored(_number(header, "PixelPaddingRangeLimit", low), geometry)
+    high = _as_stored(one_number(header, "PixelPaddingRangeLimit", low), geometry)
     high = low if high is None else high
     is_padding = (stored >= min(low, high)) & (stored <= max(low, high))
     return is_padding if 0 < np.count_nonzero(is_padding) < 0.98 * stored.size else None

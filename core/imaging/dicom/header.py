@@ -200,13 +200,13 @@ def read_geometry(header: Dataset, limits: Limits) -> Geometry:
     """
     if "Rows" not in header or "Columns" not in header:
         raise UnreadableImage("This DICOM file holds no picture (no rows and columns); it may be a report or an index.")
-    rows, columns = _whole(header, "Rows"), _whole(header, "Columns")
+    rows, columns = whole_number(header, "Rows"), whole_number(header, "Columns")
     photometric, warnings = _photometric(header)
-    samples = _whole(header, "SamplesPerPixel", 3 if photometric in _COLOUR else 1)
-    frames = _whole(header, "NumberOfFrames", 1) or 1
-    bits_allocated = _whole(header, "BitsAllocated")
-    bits_stored = _whole(header, "BitsStored", bits_allocated)
-    high_bit = _whole(header, "HighBit", bits_stored - 1)
+    samples = whole_number(header, "SamplesPerPixel", 3 if photometric in _COLOUR else 1)
+    frames = whole_number(header, "NumberOfFrames", 1) or 1
+    bits_allocated = whole_number(header, "BitsAllocated")
+    bits_stored = whole_number(header, "BitsStored", bits_allocated)
+    high_bit = whole_number(header, "HighBit", bits_stored - 1)
     if rows < _MIN_SIDE or columns < _MIN_SIDE:
         raise UnreadableImage(
             f"The picture in this file has fewer than {_MIN_SIDE} rows or columns, too few for an image of a breast."
@@ -235,9 +235,9 @@ def read_geometry(header: Dataset, limits: Limits) -> Geometry:
         bits_allocated,
         bits_stored,
         high_bit,
-        _whole(header, "PixelRepresentation", 0) == 1,
+        whole_number(header, "PixelRepresentation", 0) == 1,
         photometric or ("RGB" if samples == 3 else "MONOCHROME2"),
-        int(_whole(header, "PlanarConfiguration", 0) == 1),
+        int(whole_number(header, "PlanarConfiguration", 0) == 1),
         tuple(warnings),
         _overlay_bits(header, bits_allocated, range(high_bit + 1 - bits_stored, high_bit + 1)),
     )
@@ -271,7 +271,7 @@ def _photometric(header: Dataset) -> tuple[str, list[str]]:
         return text.replace("PALETTE_COLOR", "PALETTE COLOR").replace("MONOCHROME_", "MONOCHROME"), []
     if "RedPaletteColorLookupTableDescriptor" in header:
         return "PALETTE COLOR", []
-    if _whole(header, "SamplesPerPixel", 1) == 3:
+    if whole_number(header, "SamplesPerPixel", 1) == 3:
         return "", []
     shape = str(header.get("PresentationLUTShape") or "").strip().upper()
     if shape in ("IDENTITY", "INVERSE"):
@@ -291,7 +291,7 @@ def require_photometric(geometry: Geometry) -> None:
         )
 
 
-def _whole(header: Dataset, keyword: str, default: int | None = None) -> int:
+def whole_number(header: Dataset, keyword: str, default: int | None = None) -> int:
     value = header.get(keyword)
     if value is None or value == "":
         if default is None:

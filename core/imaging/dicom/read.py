@@ -135,6 +135,7 @@ def _add_place(decoded: Decoded, header: Dataset) -> None:
     decoded.warnings += [
         *side.warnings,
         *spacing_warnings,
+        *(tags.strip_warnings(header) if decoded.spacing_mm else []),
         *aspect_warnings,
         *tags.grey_scale_warnings(header, decoded.frame),
         *tags.general_warnings(header, decoded.modality),

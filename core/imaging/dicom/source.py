@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from core.errors import UnreadableImage
 from core.imaging.decoded import clean_text
-from core.imaging.dicom.grey_scale import lookup_table, read_windows
-from core.imaging.dicom.header import read_header
+from core.imaging.dicom.grey_scale import lookup_table, one_number, read_windows
+from core.imaging.dicom.header import read_header, whole_number
 from core.imaging.dicom.tags import with_functional_groups
 
 if TYPE_CHECKING:
@@ -53,16 +53,16 @@ def read_source_tags(stream: BinaryIO) -> dict[str, str]:
     return found
 
 
-def source_of(stream: BinaryIO, keywords: Iterable[str]) -> dict[str, str]:
+def source_of(stream: BinaryIO, keywords: Iterable[str], *, is_voi_signed: bool = False) -> dict[str, str]:
     """These of `read_source_tags` and `DISPLAY`, of a file whose picture was decoded before; nothing where it names no
-    object, and no `DISPLAY` where a table that its picture was not made with is broken."""
+    object, and no `DISPLAY` where a table that its picture was not made with is broken. is_voi_signed: as decoded."""
     try:
         tags = read_source_tags(stream)
     except UnreadableImage:
         return {}
     found = {keyword: tags[keyword] for keyword in keywords}
     try:
-        return found | {DISPLAY: read_display(stream)}
+        return found | {DISPLAY: read_display(stream, is_voi_signed=is_voi_signed)}
     except UnreadableImage:
         return found
 
@@ -78,35 +78,39 @@ def _text_of(header: Dataset, keyword: str) -> str:
     return "" if value is None else clean_text(str(value).strip("\0 "), _LONGEST)
 
 
-def read_display(stream: BinaryIO) -> str:
+def read_display(stream: BinaryIO, *, is_voi_signed: bool = False) -> str:
     """`DISPLAY` of a file whose picture was decoded before: photometric, samples, orientation, and of grey pictures
 
     slope, intercept; window: [center, width, function], the one that is shown here; modality_table, voi_table: first,
-    bits and entries, as 16-bit little endian words. window and tables: None where the file has none.
+    bits and entries, as 16-bit little endian words. window and tables: None where the file has none. is_voi_signed:
+    as decoded (`Decoded`).
     """
     header = with_functional_groups(read_header(stream, _OF_DISPLAY)[0], 0)
     oriented = header.get("PatientOrientation")
     found: dict[str, Any] = {
         "photometric": _text_of(header, "PhotometricInterpretation").upper(),
-        "samples": int(header.get("SamplesPerPixel") or 1),
+        "samples": whole_number(header, "SamplesPerPixel", 1),
         "orientation": [clean_text(one, 16) for one in oriented] if isinstance(oriented, MutableSequence) else [],
     }
     if found["samples"] == 1 and found["photometric"] != "PALETTE COLOR":
         window = next(iter(read_windows(header)[0]), None)
         found |= {
-            "slope": float(header.get("RescaleSlope") or 1), "intercept": float(header.get("RescaleIntercept") or 0),
+            "slope": one_number(header, "RescaleSlope", 1.0), "intercept": one_number(header, "RescaleIntercept", 0.0),
             "window": None if window is None else [window.center, window.width, window.function],
-            "modality_table": _table(header, "ModalityLUTSequence"), "voi_table": _table(header, "VOILUTSequence"),
+            "modality_table": _table(
+                header, "ModalityLUTSequence", is_signed=whole_number(header, "PixelRepresentation", 0) == 1
+            ),
+            "voi_table": _table(header, "VOILUTSequence", is_signed=is_voi_signed),
         }  # fmt: skip
     return json.dumps(found)
 
 
-def _table(header: Dataset, name: str) -> dict[str, Any] | None:
+def _table(header: Dataset, name: str, *, is_signed: bool) -> dict[str, Any] | None:
     items = header.get(name) or []
     if not items:
         return None
-    found = lookup_table(items[0], "LUT", is_signed=header.get("PixelRepresentation") == 1)
+    found = lookup_table(items[0], "LUT", is_signed=is_signed)
     if name == "VOILUTSequence":
-        found.settle_depth(int(header.get("BitsStored") or 16))
+        found.settle_depth(whole_number(header, "BitsStored", 16))
     entries = b64encode(found.entries.astype("<u2").tobytes()).decode()
     return {"first": found.first, "bits": found.bits or 16, "entries": entries}

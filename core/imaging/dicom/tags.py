@@ -56,6 +56,10 @@ _REGION_S_SPACING = (
     "The pixel spacing in this file differs from the calibration of its ultrasound region; neither is used, so nothing "
     "can be measured."
 )
+_STRIP = (
+    "A part of this picture is a curve over time or frequency (Doppler or M-mode). Millimetres and areas hold in the "
+    "image of the breast alone; measure nothing in the curve."
+)
 _FRAME_S_GREY = (
     "The header of this file and what it says of the frame name different grey scales (window or rescale); the "
     "header's is shown. Check the brightness and contrast."
@@ -302,6 +306,9 @@ def _pointed_side(header: Dataset) -> str | None:
     orientation = text_of(header, "PatientOrientation").split("\\")
     if len(orientation) != 2 or text_of(header, "Modality") != "MG":
         return None
+    # Columns of a superolateral-inferomedial view run to the outside, and of a picture upside down the other way.
+    if "H" in orientation[1] or text_of(header, "ViewPosition").upper() in ("SIO", "ISO"):
+        return None
     return "L" if "R" in orientation[1] else "R" if "L" in orientation[1] else None
 
 
@@ -360,6 +367,15 @@ def _read_regions(header: Dataset) -> tuple[tuple[float, float] | None, list[str
             "nothing can be measured."
         ]
     return (found[0] if found else None), []
+
+
+def strip_warnings(header: Dataset) -> list[str]:
+    """A warning where a region of the picture shows something over time or frequency, as a Doppler or M-mode strip
+    does: the spacing of the others does not hold there (PS3.3 C.8.5.5). A bar of colours has no unit across."""
+    for region in header.get("SequenceOfUltrasoundRegions") or []:
+        if numbers(region, "PhysicalUnitsXDirection") not in ([], [0], [3]) and not _is_outside(region, header):
+            return [_STRIP]
+    return []
 
 
 def calibrated_regions(header: Dataset, rows: int, columns: int) -> tuple[tuple[int, int, int, int], ...]:

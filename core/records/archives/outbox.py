@@ -21,10 +21,10 @@ from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.locks import AdvisoryLock, hold
 from core.records.people.permissions import Actor, acting
-from core.records.queue import CANCELLED, FAILED, OPEN, QUEUED, RUNNING, Queue
+from core.records.queue import CANCELLED, DONE, FAILED, OPEN, QUEUED, RUNNING, Queue
 from core.records.reads.annotations import annotations_of
 from core.records.reads.reading_leases import is_double_read
-from core.records.reads.rows import find_study
+from core.records.reads.rows import arbiters_of, find_study
 from core.types import Modality
 
 RESULT_KINDS: Mapping[str, str] = {
@@ -103,12 +103,9 @@ def enqueue_results(connection: Connection, study_id: str, read_id: int) -> int:
 def superseded_reads(connection: Connection, read: Row[Any]) -> dict[int, str]:
     """Id -> kind of the earlier reads of the study that a read replaces, oldest first: the same reader's, and all final
     ones for who arbitrates between them. read: a row of the table."""
-    reads, audit = tables.read.c, tables.audit.c
-    arbitrated = select(audit.id).where(
-        audit.subject == f"study {read.study_id}", audit.action == "arbitrate", audit.person_id == read.person_id
-    )
+    reads = tables.read.c
     is_own = reads.person_id == read.person_id
-    is_arbiter = connection.execute(arbitrated.limit(1)).first() is not None
+    is_arbiter = read.person_id in arbiters_of(connection, read.study_id)
     is_replaced = or_(is_own, reads.kind == "final") if is_arbiter else is_own
     earlier = select(reads.id, reads.kind).where(reads.study_id == read.study_id, reads.id < read.id, is_replaced)
     return {row.id: row.kind for row in connection.execute(earlier.order_by(reads.id))}
@@ -153,7 +150,8 @@ def _images_of(
         for row in connection.execute(select(tables.image).where(image.study_id == read.study_id))
     }
     marks = [mark for finding in annotations.findings for mark in finding.marks if mark.kind in MARKS_SENT[kind]]
-    marked = {positions[mark.image_sha256, mark.frame] + 1 for mark in marks}
+    shown = ((mark.image_sha256, mark.frame) for mark in marks)
+    marked = {positions[one] + 1 for one in shown if one in positions}  # marks on other frames go in report and SR
     return sorted(marked | before)
 
 
@@ -196,6 +194,8 @@ def send_again(db: Database, actor: Actor, row_id: int) -> None:
             raise NotFound("There is no such result. Reload the page.")
         if row.state == RUNNING:
             raise Conflict("This result is being sent already.")
+        if row.state != DONE and _is_replaced(connection, row):
+            raise Conflict("A later read of this study replaced this one. Send the results of that one again instead.")
         fresh = {"state": QUEUED, "message": "Waits to be sent.", "attempts": 0, "tries": 0, "due_at": None}
         fresh |= {"cancel_asked_at": None, "ended_at": None, "result": None}
         fresh |= {"commitment": None, "commitment_uid": None}  # whatever was said of it before, it is asked anew
@@ -203,14 +203,27 @@ def send_again(db: Database, actor: Actor, row_id: int) -> None:
         trail.record(connection, person.id, "send again", f"result {row_id}", study=row.study_id, state=row.state)
 
 
+def _is_replaced(connection: Connection, row: Row[Any]) -> bool:
+    """Whether a later read takes the place of a result's read: no result of the later one refers to this, so that an
+    archive which gets it now would take it for the newest."""
+    reads = tables.read.c
+    later = select(tables.read).where(reads.study_id == row.study_id, reads.id > row.read_id)
+    return any(row.read_id in superseded_reads(connection, one) for one in connection.execute(later).all())
+
+
 def end_with_restore(connection: Connection) -> tuple[list[str], int]:
     """A restored site sends nothing to an archive and fetches nothing by rules before an administrator says so there:
     it may be a copy on another machine, beside the site that goes on. (names of the archives that were used so, how
     many results waited)."""
-    archive, outbox = tables.archive, tables.outbox
+    archive, outbox, arrival = tables.archive, tables.outbox, tables.arrival
+    by_rule = (arrival.c.asked_by != "archive") & arrival.c.state.in_(OPEN)  # not asked for by a person
+    coming = set(connection.execute(select(arrival.c.archive_id).where(by_rule)).scalars())
+    said = "The site was restored from a backup before this was fetched. Fetch it again if it is wanted here."
+    connection.execute(update(arrival).where(by_rule).values(state=CANCELLED, message=said, ended_at=tables.now()))
+    connection.execute(update(arrival).values(priors_due_at=None))
     names = []
     for row in connection.execute(select(archive).where(archive.c.removed_at.is_(None)).order_by(archive.c.name)).all():
-        if not (row.sends or row.sends_preliminary or row.watch):
+        if not (row.sends or row.sends_preliminary or row.watch or row.id in coming):
             continue
         names.append(row.name)
         nothing: dict[str, Any] = {"sends": [], "sends_preliminary": [], "watch": None}

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from core.errors import Conflict, InvalidInput, NotFound
+from core.errors import AppError, Conflict, InvalidInput, NotFound
 from core.files import temporary_folder, temporary_parent
 from core.periodic import repeated
 from core.records import site_settings
@@ -23,7 +23,7 @@ from core.records.backup.database_copy import Report
 from core.records.backup.site_backup import Summary, back_up, check_backup, restore
 from core.records.database.db import Database, put_site_value, site_value
 from core.records.database.locks import AdvisoryLock, hold
-from core.records.database.tables import now
+from core.records.database.tables import CLOCK_STEP, now
 from core.records.people.permissions import Actor, acting, require_permission_now
 from core.settings import Settings
 
@@ -34,6 +34,8 @@ BEGUN_HOURS = 6
 """After so long whoever began a scheduled backup has died over it."""
 _BEGUN = "backup_begun"
 """In the table `site`: when a process began the scheduled backup that it is making."""
+_FAILED = "backup_failed"
+"""In the table `site`: why the last scheduled backup was not made, as a sentence; nothing where it was."""
 _NAME = re.compile(r"secondread-(\d{8}T\d{6}Z)(-scheduled)?\.backup")
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
 _MOMENT = "%Y%m%dT%H%M%SZ"
@@ -61,14 +63,24 @@ def list_backups(db: Database, actor: Actor) -> list[BackupRow]:
 
 
 def _rows(settings: Settings) -> list[BackupRow]:
+    """Raises Conflict where the folder cannot be read."""
     folder = backups_dir(settings)
     rows = []
-    for path in folder.iterdir() if folder.is_dir() else ():
-        found = _NAME.fullmatch(path.name)
-        if found and path.is_file() and not path.is_symlink():
-            made_at = datetime.strptime(found[1], _MOMENT).replace(tzinfo=UTC)
-            rows.append(BackupRow(path.name, made_at, path.stat().st_size, bool(found[2])))
+    try:
+        for path in folder.iterdir() if folder.is_dir() else ():
+            found = _NAME.fullmatch(path.name)
+            if found and path.is_file() and not path.is_symlink():
+                made_at = datetime.strptime(found[1], _MOMENT).replace(tzinfo=UTC)
+                rows.append(BackupRow(path.name, made_at, path.stat().st_size, bool(found[2])))
+    except OSError as error:
+        raise Conflict(f"The folder for backups cannot be read ({error.strerror}). Look after its disk.") from error
     return sorted(rows, key=lambda row: row.name, reverse=True)
+
+
+def _scheduled_rows(settings: Settings) -> list[BackupRow]:
+    """Those that the schedule made, the newest first; last those that a clock that was ahead has dated."""
+    rows = [row for row in _rows(settings) if row.is_scheduled]
+    return sorted(rows, key=lambda row: row.made_at > now() + CLOCK_STEP)
 
 
 def make_backup(db: Database, actor: Actor, report: Report = lambda _: None) -> Summary:
@@ -84,8 +96,15 @@ def make_backup(db: Database, actor: Actor, report: Report = lambda _: None) -> 
 
 
 def _new_path(settings: Settings, moment: datetime, kind: str) -> Path:
+    """Where the next one is written, whose folder is made. Raises Conflict where that cannot be."""
     folder = backups_dir(settings)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Conflict(
+            f"The folder for backups cannot be made ({error.strerror}). No backup was made; whoever runs the server "
+            "lets SecondRead write there, or names another folder in SECONDREAD_BACKUP_DIR."
+        ) from error
     return folder / f"secondread-{moment.strftime(_MOMENT)}{kind}.backup"
 
 
@@ -153,30 +172,67 @@ def _path_of(settings: Settings, name: str) -> Path:
 def make_due(db: Database) -> Summary | None:
     """A backup where the site's schedule says that it is time for one; then the oldest scheduled ones go.
 
-    What somebody made by hand neither counts nor goes. Of several applications of the site one makes it.
+    What somebody made by hand neither counts nor goes. Of several applications of the site one makes it. Why one was
+    not made is retained for `schedule`.
     """
     settings = site_settings.current(db)
     if not _is_due(settings) or not _begin(db, settings):
         return None
-    path = _new_path(db.settings, now(), "-scheduled")
+    failed = "The log of the server says why."
     try:
+        path = _new_path(db.settings, now(), "-scheduled")
         summary = back_up(db, path)
+        failed = ""
+    except AppError as refused:
+        failed = str(refused)
+        raise
     finally:
         with db.begin() as connection:
             put_site_value(connection, _BEGUN, None)
+            put_site_value(connection, _FAILED, failed or None)
     with db.begin() as connection:
         trail.record(connection, None, "backup", "site", file=path.name, files=summary.n_files, bytes=summary.n_bytes)
-    for row in [row for row in _rows(db.settings) if row.is_scheduled][settings.backups_most :]:
+    for row in _scheduled_rows(db.settings)[settings.backups_most :]:
         (backups_dir(db.settings) / row.name).unlink(missing_ok=True)
     return summary
 
 
+def _last_scheduled(settings: Settings) -> datetime | None:
+    """When the schedule made its last one. A name from the future was given by a clock that was wrong: it says nothing,
+    or a backup that was made a year ahead would be the last one for a year."""
+    made = [row.made_at for row in _scheduled_rows(settings) if row.made_at <= now() + CLOCK_STEP]
+    return made[0] if made else None
+
+
 def _is_due(settings: Settings) -> bool:
     """An hour's grace: it is looked at every hour, and a daily backup must not wander through the day."""
-    made = [row.made_at for row in _rows(settings) if row.is_scheduled]
-    return bool(settings.backup_days) and not (
-        made and now() - made[0] < timedelta(days=settings.backup_days, hours=-1)
-    )
+    if not settings.backup_days:
+        return False
+    last = _last_scheduled(settings)
+    return last is None or now() - last >= timedelta(days=settings.backup_days, hours=-1)
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How the site's schedule does. days: between two; 0 for none. last_at: of its last backup (UTC). is_overdue: one
+    should be there and is not. failed: why the last try made none, as a sentence; "" where it did."""
+
+    days: int
+    last_at: datetime | None
+    is_overdue: bool
+    failed: str
+
+
+def schedule(db: Database) -> Schedule:
+    """As it is now. Raises Conflict where the folder cannot be read."""
+    settings = site_settings.current(db)
+    if not settings.backup_days:
+        return Schedule(0, None, False, "")
+    with db.read() as connection:
+        failed = site_value(connection, _FAILED) or ""
+    last = _last_scheduled(settings)
+    late = timedelta(days=settings.backup_days, hours=BEGUN_HOURS)
+    return Schedule(settings.backup_days, last, last is None or now() - last > late, failed)
 
 
 def _begin(db: Database, settings: Settings) -> bool:

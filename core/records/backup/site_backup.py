@@ -48,7 +48,7 @@ from core.records.backup import database_copy
 from core.records.backup.database_copy import Report
 from core.records.database import image_store, tables
 from core.records.database.blobs import BlobStore, FolderBlobs
-from core.records.database.db import Database, open_database, reachable_engine
+from core.records.database.db import RESTORED, Database, open_database, put_site_value, reachable_engine
 from core.records.database.locks import AdvisoryLock, hold
 from core.settings import MIB, Settings
 from core.wording import how_many
@@ -202,8 +202,9 @@ def _empty(state: Path) -> None:
 
 
 def _check_and_sign_out(folder: Path, summary: Summary, report: Report) -> None:
-    """Opens what was unpacked, verifies its trail, and ends what was alive when it was made: the sessions, what goes to
-    archives and comes by rules, and the permission that pictures go to a language model."""
+    """Opens what was unpacked, verifies its trail, and ends what was alive when it was made: sessions, one-time links,
+    what goes to archives and comes by rules, the permission that pictures go to a language model, and the use of a
+    bucket."""
     from core.records.archives import outbox
     from core.records.language.endpoint import end_with_restore  # a site that wants none loads nothing of it
 
@@ -212,11 +213,20 @@ def _check_and_sign_out(folder: Path, summary: Summary, report: Report) -> None:
         _require_verified(heads.verify(db), summary, report)
         with db.begin() as connection:
             connection.execute(tables.session.delete())
+            put_site_value(connection, RESTORED, "")
+            # Some were used, replaced or closed after the backup was made; in it they would all open again.
+            links = connection.execute(tables.invitation.delete().returning(tables.invitation.c.expires_at)).scalars()
+            n_links = sum(expires_at > tables.now() for expires_at in links)
             trail.record(connection, None, "restore", "site", rows=summary.n_audit)
             ended = end_with_restore(connection)
             archives, n_waiting = outbox.end_with_restore(connection)
     finally:
         db.close()
+    if n_links:
+        report(
+            f"{how_many(n_links, 'one-time link')} ended with the restore. Who has set no password with one needs "
+            "another: an administrator makes it on the page People."
+        )
     if archives:
         report(
             f"Nothing goes to {', '.join(archives)} or comes by rules from there, and {how_many(n_waiting, 'result')} "

@@ -96,8 +96,9 @@ class FolderBlobs:
         before = time.time() - older_than_seconds
         found = []
         for path in self.folder.glob("??/*"):
-            if KEY.fullmatch(path.name) and path.stat().st_mtime <= before:
-                found.append(path.name)
+            with contextlib.suppress(FileNotFoundError):  # another process has just removed it
+                if KEY.fullmatch(path.name) and path.stat().st_mtime <= before:
+                    found.append(path.name)
         return sorted(found)
 
     def remove(self, key: str) -> None:
@@ -243,6 +244,16 @@ class BucketBlobs:
         except (Conflict, FileNotFoundError):
             return "The bucket with the pictures cannot be reached or refuses."
         return ""
+
+    def is_empty(self) -> bool:
+        """Whether nothing at all lies below the prefix. Raises Conflict where that cannot be told."""
+        bucket, _, prefix = self._root.partition("/")
+        asked = {"Bucket": bucket, "Prefix": f"{prefix}/" if prefix else "", "MaxKeys": 1}
+        try:
+            with self._failures_as_conflict():
+                return not self._files.call_s3("list_objects_v2", **asked).get("Contents")
+        except FileNotFoundError as error:
+            raise Conflict(_NO_BUCKET) from error
 
     def take_in(self) -> int:
         """Bring what lies in the folder from before into the bucket, each once and checked; how many those were.

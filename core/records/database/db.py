@@ -38,10 +38,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError
 
-from core.errors import Conflict, DatabaseAway, InvalidInput, InvalidSettings, NotFound
+from core.errors import Conflict, DatabaseAway, InvalidInput, InvalidSettings, NotFound, NotSaved, StateMoved
 from core.files import sweep, undone_by, whole_file, write_whole
 from core.records.database.blobs import FolderBlobs, blobs_of
-from core.records.database.image_store import ImageStore
+from core.records.database.image_store import ImageStore, old_keys
 from core.records.database.image_store import sweep as sweep_store
 from core.records.database.locks import AdvisoryLock, hold
 from core.records.database.tables import site
@@ -63,12 +63,12 @@ _AWAY = "The database was restarted or cannot be reached. Look whether your last
 _NO_SPACE = "The disk with the database is full, so nothing was saved. Make room, or ask an administrator to."
 _READ_ONLY = "The database cannot be written to, so nothing was saved. Ask an administrator to look at its disk."
 _NUL = "A text here holds a character that cannot be stored (NUL). Remove it and try again."
-_SQLSTATES = {"23505", "23503", "40001", "40P01", "55P03"}
-"""Unique and foreign key violation, serialization failure, deadlock, lock not available."""
-_SQLITE = {
-    "SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_FOREIGNKEY", "SQLITE_BUSY",
-    "SQLITE_BUSY_SNAPSHOT",
+_CONTRADICTS = {
+    "SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_FOREIGNKEY", "23505", "23503",
 }  # fmt: skip
+"""Unique and foreign key violation: what another transaction has saved stands against this one, also later."""
+_IN_THE_WAY = {"SQLITE_BUSY", "SQLITE_BUSY_SNAPSHOT", "40001", "40P01", "55P03"}
+"""Another transaction is in the way now. Of PostgreSQL serialization failure, deadlock, lock not available."""
 
 
 def _code_of(error: DBAPIError) -> str:
@@ -81,22 +81,27 @@ def _code_of(error: DBAPIError) -> str:
     return str(told.get("C", "")) if isinstance(told, Mapping) else ""
 
 
-def _sentence_of(error: DBAPIError) -> str | None:
+def _refusal_of(error: DBAPIError) -> Conflict | None:
     """Why nothing was saved, where that is no bug of ours: somebody was faster, or disk, rights or server say no."""
     code = _code_of(error)
-    if code in _SQLITE or code in _SQLSTATES:
-        return _CONFLICT_SENTENCE
-    if code == "SQLITE_FULL" or code.startswith("53"):  # class 53: insufficient resources
-        return _NO_SPACE
+    if code in _CONTRADICTS:
+        return Conflict(_CONFLICT_SENTENCE)
+    if code in _IN_THE_WAY:
+        return NotSaved(_CONFLICT_SENTENCE)
+    if code in ("SQLITE_FULL", "53100"):
+        return NotSaved(_NO_SPACE)
     if code.startswith(("SQLITE_READONLY", "SQLITE_IOERR", "SQLITE_CANTOPEN")) or code in ("25006", "58030"):
-        return _READ_ONLY
-    return _AWAY if _is_away(error) else None
+        return NotSaved(_READ_ONLY)
+    return DatabaseAway(_AWAY) if _is_away(error) else None
 
 
 def _is_away(error: DBAPIError) -> bool:
-    """Whether the server went away in the middle (class 57P: by its operator; 08: the connection is broken)."""
+    """Whether the server went away in the middle (class 57P: by its operator; 08: the connection is broken), or has no
+    room for us now (class 53: too many connections, out of memory; but not its disk).
+    """
+    code = _code_of(error)
     is_broken = isinstance(error, InterfaceError) and type(error.orig).__module__.startswith("pg8000")
-    return is_broken or error.connection_invalidated or _code_of(error).startswith(("57P", "08"))
+    return is_broken or error.connection_invalidated or (code.startswith(("57P", "08", "53")) and code != "53100")
 
 
 MIGRATIONS = Path(__file__).with_name("migrations")
@@ -111,6 +116,13 @@ _WRITES = "secondread_writes"
 _PATIENCE = "secondread_patience"
 _SWEPT = "store_swept"
 """In the table `site`: the day (UTC) on which a process last looked through the bucket."""
+RESTORED = "restored"
+"""In the table `site`, of one that came out of a backup: the bucket that `store take-in` has begun to fill for it, ""
+before; nothing once it has one of its own. Until then it has the site it is a copy of for a neighbour in any bucket."""
+_NOT_ITS_BUCKET = (
+    "This site was restored from a backup, and what lies in the bucket may be another site's, whose pictures it would "
+    "delete. Unset SECONDREAD_STORE_URL, or name an empty prefix there and run `python -m core store take-in` first."
+)
 
 
 class Database:
@@ -131,7 +143,7 @@ class Database:
         On SQLite it takes the write lock at once: a transaction that reads, then writes, would otherwise fail when
         another one wrote in between. patience: seconds that it waits there for that lock, `BUSY_SECONDS` by default;
         PostgreSQL, which locks rows only, takes no notice of it. Raises Conflict where the database refuses because of
-        another transaction.
+        what another transaction saved, NotSaved where trying again later may help.
         """
         self.require_state_dir()
         try:
@@ -141,15 +153,18 @@ class Database:
                     yield connection
                     self.require_state_dir()  # before the commit: moved away meanwhile, nothing is acknowledged
         except DBAPIError as error:
-            sentence = _sentence_of(error)
-            if sentence is None:
+            refusal = _refusal_of(error)
+            if refusal is None:
                 raise
             log.warning("The database refused: %s", _code_of(error) or type(error.orig).__name__)
-            raise (DatabaseAway if sentence == _AWAY else Conflict)(sentence) from error
+            raise refusal from error
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that only looks, at one moment, never waits for writers, and is undone at the end."""
+        """A transaction that only looks, at one moment, never waits for writers, and is undone at the end.
+
+        Raises NotSaved where the state folder is not the one that was opened, DatabaseAway.
+        """
         self.require_state_dir()
         try:
             with self._connected() as connection:
@@ -169,17 +184,18 @@ class Database:
             raise DatabaseAway(_AWAY) from error
 
     def require_state_dir(self) -> None:
-        """Raises Conflict unless the state folder is the one that was opened: SQLite's open file would go on taking
-        writes that nobody finds again, and uploads would make a new, empty folder in its place.
+        """Raises NotSaved unless the state folder is the one that was opened: SQLite's open file would go on taking
+        writes that nobody finds again, and uploads would make a new, empty folder in its place. Raises StateMoved where
+        it is another one, which no waiting mends.
         """
         try:
             is_same = (self.settings.state_dir / "site.key").read_bytes() == self.site_key
             if is_same and self._file is not None:
                 is_same = os.path.samestat(Path(str(self.engine.url.database)).stat(), self._file)
         except OSError:
-            is_same = False
+            raise NotSaved(_MOVED) from None
         if not is_same:
-            raise Conflict(_MOVED)
+            raise StateMoved(_MOVED)
 
     def close(self) -> None:
         self.engine.dispose()
@@ -210,12 +226,16 @@ def open_database(settings: Settings) -> Database:
         with db.begin() as connection:
             hold(connection, AdvisoryLock.START)
             _check_key(connection, site_key)
-            sweep(settings.state_dir)
+            if not isinstance(db.store.blobs, FolderBlobs) and site_value(connection, RESTORED) is not None:
+                raise InvalidSettings(_NOT_ITS_BUCKET)
             is_due = isinstance(db.store.blobs, FolderBlobs) or _is_sweep_due(connection)
+        # In no transaction, which would keep everybody else from writing to SQLite: these look at every file.
+        sweep(settings.state_dir)
         removed = 0
         if is_due:
+            old = old_keys(db.store)
             with db.begin() as connection:
-                removed = sweep_store(connection, db.store)
+                removed = sweep_store(connection, db.store, old)
     if removed:
         log.info("Removed %d files that nothing refers to from the image store", removed)
     return db

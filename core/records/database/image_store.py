@@ -11,7 +11,7 @@ import hashlib
 import io
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,21 +129,26 @@ def delete_unused(connection: Connection, store: ImageStore, keys: Iterable[str]
         store.remove(key)
 
 
-def sweep(connection: Connection, store: ImageStore) -> int:
-    """Remove what a process that was killed left behind a day ago or earlier; how many files that was."""
-    found = set(store.blobs.keys(older_than_seconds=_ORPHAN_SECONDS))  # before the lock: a large bucket takes a while
+def old_keys(store: ImageStore) -> set[str]:
+    """What was written a day ago or earlier, for `sweep`. Of a large store that takes a while: not to be called in a
+    transaction, which others would wait for."""
+    return set(store.blobs.keys(older_than_seconds=_ORPHAN_SECONDS))
+
+
+def sweep(connection: Connection, store: ImageStore, old: Set[str]) -> int:
+    """Remove those of the `old_keys` that a process which was killed left behind; how many files that was."""
     lock(connection)
-    orphans = found - all_referred(connection)
+    orphans = old - all_referred(connection)
     for key in orphans:
         store.remove(key)
     return len(orphans)
 
 
 def all_referred(connection: Connection) -> set[str]:
-    """The keys of all files that a row names."""
+    """The keys of all files that a row names. A picture that was removed by the site's policy names none ("")."""
     referred = set(connection.execute(select(image.c.stored)).scalars())
     referred |= set(connection.execute(select(image_frame.c.stored)).scalars())
-    return (referred | set(connection.execute(select(prediction.c.maps)).scalars())) - {None}
+    return (referred | set(connection.execute(select(prediction.c.maps)).scalars())) - {None, ""}
 
 
 def _referred(connection: Connection, keys: Iterable[str]) -> set[str]:

@@ -10,6 +10,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     ColumnElement,
+    Connection,
     Date,
     DateTime,
     Dialect,
@@ -24,6 +25,7 @@ from sqlalchemy import (
     UniqueConstraint,
     and_,
     false,
+    func,
 )
 from sqlalchemy.types import TypeDecorator
 
@@ -64,6 +66,15 @@ class Moment(TypeDecorator[datetime]):
 def now() -> datetime:
     """The present, in UTC."""
     return datetime.now(UTC)
+
+
+def present(connection: Connection) -> datetime | ColumnElement[datetime]:
+    """The present by a clock that all machines share, for what one writes and another compares within seconds: that of
+    PostgreSQL, at the moment of the statement. SQLite's file has the one of its machine.
+    """
+    if connection.dialect.name == "postgresql":
+        return func.clock_timestamp(type_=DateTime(timezone=True))
+    return now()
 
 
 def _numbered(name: str, *columns: Any) -> Table:

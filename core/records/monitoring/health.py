@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from core.errors import AppError, Conflict
 from core.models.cards import live_cards
+from core.records.backup import copies
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.tables import now
@@ -91,7 +92,7 @@ class Metric:
 
 
 def metrics(db: Database) -> Iterator[Metric]:
-    """Version, queues, reads, refusals and disk, as they are now."""
+    """Version, queues, reads, refusals, scheduled backups and disk, as they are now."""
     yield Metric("build_info", "gauge", "The version that runs.", 1, tuple(versions().items()))
     with db.read() as connection:
         queues = (("trainings", tables.job), ("imports", tables.data_import))
@@ -115,11 +116,28 @@ def metrics(db: Database) -> Iterator[Metric]:
         yield Metric("reads_total", "counter", "Reads that were saved.", count, (("kind", kind),))
     for what, count in (("files", n_files), ("sign_ins", n_sign_ins)):
         yield Metric("refusals_total", "counter", "Files and sign-ins that were refused.", count, (("what", what),))
+    yield from _of_backups(db)
     try:
         yield Metric("free_disk_bytes", "gauge", "Free on the disk of the state folder.",
                      shutil.disk_usage(db.settings.state_dir).free)  # fmt: skip
     except OSError:
         log.warning("The disk of the state folder does not answer")
+
+
+def _of_backups(db: Database) -> Iterator[Metric]:
+    """Nothing where the site has no schedule."""
+    age = "Since the last backup that the schedule made."
+    overdue = "Whether a scheduled backup is late, none was made yet, or their folder cannot be read."
+    try:
+        found = copies.schedule(db)
+    except Conflict as refused:
+        log.warning("%s", refused)
+        yield Metric("backup_overdue", "gauge", overdue, 1)
+        return
+    if found.last_at is not None:
+        yield Metric("backup_age_seconds", "gauge", age, max(0.0, (now() - found.last_at).total_seconds()))
+    if found.days:
+        yield Metric("backup_overdue", "gauge", overdue, found.is_overdue)
 
 
 def exposition(found: Iterable[Metric]) -> str:

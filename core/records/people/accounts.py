@@ -272,6 +272,8 @@ def sign_in(db: Database, settings: Settings, name: str, password: str, *, origi
     """The token of a new session. Raises AccountRefused("wrong") whatever the cause, SecondFactorNeeded.
 
     The attempt is counted before the password is looked at: many guesses at the same moment cannot slip past the lock.
+    Comparing takes its time, so the row is read again before the session begins: who was given another password or
+    disabled meanwhile does not come in.
     """
     row, attempt = _count_attempt(db, name, origin)
     is_right = passwords.matches(row.password_hash if row else passwords.nobodys_hash(), password)
@@ -279,16 +281,26 @@ def sign_in(db: Database, settings: Settings, name: str, password: str, *, origi
         _record_failure(db, row, attempt)
         raise AccountRefused("wrong")
     new_hash = passwords.hash_password(password) if passwords.needs_rehash(row.password_hash) else row.password_hash
+    token, needs_code = "", False
     with db.begin() as connection:
-        change_row(connection, row.id, password_hash=new_hash)
-        needs_code = has_second_factor(connection, row.id)
+        now = row_of(connection, row.id, is_for_change=True)
+        is_the_same = not now.disabled and now.password_hash == row.password_hash
+        if is_the_same:
+            if new_hash != row.password_hash:
+                change_row(connection, row.id, password_hash=new_hash)
+            needs_code = has_second_factor(connection, row.id)
+        if needs_code and attempt.is_last:
+            throttle.leave_one_attempt(connection, row.id, origin)
+        if is_the_same and not needs_code:
+            throttle.forget_attempts(connection, row.id, origin)
+            token = sessions.open_session(connection, row.id)
+            trail.record(connection, row.id, "sign in", f"person {row.id}")
+            sessions.drop_old_sessions(connection, settings)
+    if not is_the_same:
+        _record_failure(db, now, attempt)
+        raise AccountRefused("wrong")
     if needs_code:  # the attempt stays counted until the code is right, or codes could be guessed without end
         raise SecondFactorNeeded(totp.pending_token(db.site_key, row.id, new_hash))
-    with db.begin() as connection:
-        throttle.forget_attempts(connection, row.id, origin)
-        token = sessions.open_session(connection, row.id)
-        trail.record(connection, row.id, "sign in", f"person {row.id}")
-        sessions.drop_old_sessions(connection, settings)
     return token
 
 

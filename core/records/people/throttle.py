@@ -75,6 +75,14 @@ def count_attempt(connection: Connection, person_id: int, origin: Origin) -> Att
     return Attempt(is_locked=False, is_last=is_last)
 
 
+def leave_one_attempt(connection: Connection, person_id: int, origin: Origin) -> None:
+    """Opens the door that a right password has closed as the last attempt, for one code: a wrong one closes it."""
+    table, key = tables.sign_in_attempt, _key_of(connection, person_id, origin)[0]
+    counted = (table.c.person_id == person_id, table.c.origin == key, table.c.n_failed >= FAILURES_BEFORE_LOCK)
+    values = {"n_failed": FAILURES_BEFORE_LOCK - 1, "locked_until": None}
+    connection.execute(update(table).where(*counted).values(**values))
+
+
 def forget_attempts(connection: Connection, person_id: int, origin: Origin | None = None) -> None:
     """Opens the door again: for this origin after it was right, or for all of them. Drops what is long past, too."""
     table = tables.sign_in_attempt

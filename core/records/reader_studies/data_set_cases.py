@@ -29,6 +29,7 @@ from core.records.data_sets import VersionRow
 from core.records.database import image_store, tables
 from core.records.database.db import Database
 from core.records.people.permissions import Actor, Person, acting, require_permission_now
+from core.records.queue import RUNNING
 from core.records.reader_studies.protocol import StudyCase
 from core.records.reads.rows import columns_of
 from core.records.reads.studies import delete_files
@@ -217,6 +218,8 @@ def drop_cases(connection: Connection, study_ids: Sequence[str]) -> list[str]:
         .scalars()
         .all()
     )
+    table = tables.back_read_study  # a back-read of an earlier version took such cases, too
+    connection.execute(delete(table).where(table.c.study_id.in_(own), table.c.state != RUNNING))
     keys = connection.execute(delete(image).where(image.c.study_id.in_(own)).returning(image.c.stored)).scalars().all()
     connection.execute(delete(study).where(study.c.id.in_(own)))
     return list(keys)

@@ -25,6 +25,7 @@ from core.records.database.db import Database
 from core.records.people.permissions import Actor, acting, require_permission_now
 from core.records.reader_studies.data_set_cases import CasesOf, drop_cases, require_there, store_cases
 from core.records.reader_studies.protocol import (
+    ONE_SESSION,
     QUESTION_LENGTH_MOST,
     TITLE_LENGTH_MOST,
     Protocol,
@@ -40,6 +41,7 @@ from core.types import SIDE_NOT_STATED, Modality
 from core.wording import tidy_text
 
 DESIGNED, READING, CLOSED = "being designed", "being read", "closed"
+_DESIGN_AGAIN = "Discard this reader study and design it again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +168,7 @@ def create_reader_study(
         if of_data_set is not None:
             require_there(connection, db, of_data_set, wanted)
         else:
-            known = {case.study_id: case for case in _cases(connection, db, person.id, protocol.modality).cases}
-            if any(known.get(case.study_id) != case for case in wanted):
-                raise Conflict("A case is here no more, or its truth was changed meanwhile. Choose the cases again.")
+            _require_as_known(connection, db, person.id, protocol.modality, wanted, "Choose the cases again.")
             _require_answers(connection, protocol)
         _require_readers(connection, protocol)
         study_id = uuid4().hex
@@ -189,7 +189,22 @@ def _checked(values: Mapping[str, object]) -> Protocol:
     protocol = protocol_from({**values, **words})
     if refusals := protocol.refusals():
         raise InvalidInput(" ".join(refusals))
-    return protocol
+    return protocol.model_copy(update={"halves_in_groups": protocol.groups > 1 and protocol.design != ONE_SESSION})
+
+
+def _require_as_known(
+    connection: Connection, db: Database, person_id: int, modality: Modality, wanted: Sequence[StudyCase], then: str
+) -> None:
+    """Raises Conflict where one of these studies of the site is no case now, or another one. then: what to do about it.
+
+    Patients are numbered anew each time: what must hold is who is the same one.
+    """
+    known = {case.study_id: case for case in _cases(connection, db, person_id, modality).cases} if wanted else {}
+    now = [known.get(case.study_id) for case in wanted]
+    same = all(one is not None and one.truth == case.truth for one, case in zip(now, wanted, strict=True))
+    pairs = {(case.patient, one.patient) for one, case in zip(now, wanted, strict=True) if one is not None}
+    if not same or any(len(set(numbers)) != len(pairs) for numbers in zip(*pairs, strict=True)):
+        raise Conflict(f"A case is here no more, or its truth was changed meanwhile. {then}")
 
 
 def _require_readers(connection: Connection, protocol: Protocol) -> None:
@@ -222,7 +237,8 @@ def _require_answers(connection: Connection, protocol: Protocol) -> None:
 def lock_reader_study(db: Database, actor: Actor, study_id: str) -> str:
     """From now on it is read by this protocol, and nothing of it changes; the protocol's sha256.
 
-    Raises NotAllowed, NotFound; Conflict where it is locked already or a reader or case is gone.
+    Raises NotAllowed, NotFound; Conflict where it is locked already, a reader, a case or a case's pictures are gone,
+    or what became of a case was corrected.
     """
     with acting(db.begin(), actor, "design_reader_study") as (connection, person):
         row = find_reader_study(connection, study_id, is_for_change=True)
@@ -231,13 +247,17 @@ def lock_reader_study(db: Database, actor: Actor, study_id: str) -> str:
         protocol = Protocol.model_validate(row.protocol)
         _require_readers(connection, protocol)
         _require_models(db, protocol)
-        wanted = [case.study_id for case in (*protocol.cases, *protocol.training)]
+        cases = {case.study_id: case for case in (*protocol.cases, *protocol.training)}
         study = tables.study.c
-        n = connection.execute(
-            select(func.count()).select_from(tables.study).where(study.id.in_(wanted), study.deleted_at.is_(None))
-        ).scalar_one()
-        if n != len(wanted):
-            raise Conflict("A case was deleted meanwhile. Discard this reader study and design it again.")
+        here = connection.execute(
+            select(study.id, study.is_reader_study_case).where(study.id.in_(cases), study.deleted_at.is_(None))
+        ).all()
+        if len(here) != len(cases):
+            raise Conflict(f"A case was deleted meanwhile. {_DESIGN_AGAIN}")
+        if n := n_without_pictures(connection, list(cases)):
+            raise Conflict(f"Of {n} of the cases pictures were removed by the site's policy. {_DESIGN_AGAIN}")
+        own = [cases[row.id] for row in here if not row.is_reader_study_case]
+        _require_as_known(connection, db, person.id, protocol.modality, own, _DESIGN_AGAIN)
         connection.execute(
             update(tables.reader_study)
             .where(tables.reader_study.c.id == study_id)
@@ -247,6 +267,15 @@ def lock_reader_study(db: Database, actor: Actor, study_id: str) -> str:
             connection, person.id, "lock reader study", f"reader study {study_id}", protocol_sha256=protocol.sha256
         )
     return protocol.sha256
+
+
+def n_without_pictures(connection: Connection, study_ids: Sequence[str]) -> int:
+    """Of how many of these studies the site's policy for keeping pictures has removed pixels."""
+    image = tables.image.c
+    query = select(func.count(image.study_id.distinct()))
+    return connection.execute(
+        query.where(image.study_id.in_(study_ids), image.pixels_removed_at.is_not(None))
+    ).scalar_one()
 
 
 def discard_reader_study(db: Database, actor: Actor, study_id: str) -> None:

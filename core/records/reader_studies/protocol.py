@@ -58,13 +58,18 @@ class StudyCase(_Part):
         return self
 
 
+_LATER = ("shared", "aids", "halves_in_groups")
+"""Fields that protocols of earlier versions do not have."""
+
+
 class Protocol(_Part):
     """What is locked. training: cases that are read first and count for nothing. readers: person ids.
 
     pause_days: at least so many days between the sessions of one reader. groups: 1 where everybody reads everything
     (fully crossed), else readers and cases are dealt into so many groups, each reading its own (split-plot). shared: so
-    many cases every group reads besides its own (hybrid: these crossed, the others split-plot). aids: none, or the ids
-    of two models that are compared with one another instead of with no answer. cut: from
+    many cases every group reads besides its own (hybrid: they crossed, others split-plot). halves_in_groups: of two
+    sessions, every second reader of each group begins with the other half, not every second of all. aids: none,
+    or the ids of two models that are compared with one another instead of with no answer. cut: from
     this suspicion (0 to 100) on a breast is called; margin: of non-inferiority in area, 0 for none. source: where the
     cases come from, "" for this site's own studies.
     """
@@ -79,6 +84,7 @@ class Protocol(_Part):
     pause_days: int = Field(default=0, ge=0, le=365)
     groups: int = Field(default=1, ge=1, le=MOST_GROUPS)
     shared: int = Field(default=0, ge=0, le=MOST_CASES)
+    halves_in_groups: bool = False
     aids: tuple[str, ...] = Field(default=(), max_length=2)
     seed: int = Field(default=0, ge=0, lt=2**31)
     cut: int = Field(default=3, ge=1, le=100)
@@ -106,7 +112,7 @@ class Protocol(_Part):
     @property
     def sha256(self) -> str:
         """Of the canonical JSON: sorted keys, no spaces. What came later stands in it only where it is used."""
-        told = self.model_dump(mode="json", exclude={name for name in ("shared", "aids") if not getattr(self, name)})
+        told = self.model_dump(mode="json", exclude={name for name in _LATER if not getattr(self, name)})
         text = json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -181,8 +187,10 @@ def tasks_of(protocol: Protocol, reader: int) -> tuple[Task, ...]:
     if protocol.design == ONE_SESSION:
         plan += [(case, modality, 1, False) for case in cases for modality in (base, other)]
     else:
-        # Every second reader begins with the other half, so that over readers each case is met both ways first.
-        other_first = _half(cases, protocol.readers.index(reader) % 2)
+        # Every second reader begins with the other half, so that over readers each case is met both ways first: every
+        # second of a group, because an even number of groups would part the readers of each by the same halves.
+        place = protocol.readers.index(reader)
+        other_first = _half(cases, (place // protocol.groups if protocol.halves_in_groups else place) % 2)
         first = [(case, other if case.study_id in other_first else base, 1, False) for case in cases]
         again = list(first)
         drawn.shuffle(again)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from core.records.reader_studies.designs import (
     READING,
     ReaderStudyRow,
     find_reader_study,
+    n_without_pictures,
     reader_study_row,
 )
 from core.records.reader_studies.protocol import UNAIDED, Protocol, Task, tasks_of
@@ -48,7 +49,7 @@ class Turn:
     n_done: int
     n_tasks: int
     task: Task | None
-    not_before: date | None = None
+    not_before: datetime | None = None
     aid: str | None = None
 
 
@@ -81,8 +82,8 @@ def _turn(connection: Connection, study_id: str, protocol: Protocol, person: Per
     task = next((one for one in tasks if (one.case.study_id, one.modality) not in done), None)
     not_before = None
     if task is not None and task.session == 2 and rows and not _has_begun_again(tasks, done):
-        day = max(row.created_at for row in rows).date() + timedelta(days=protocol.pause_days)
-        not_before = day if tables.now().date() < day else None
+        due = max(row.created_at for row in rows) + timedelta(days=protocol.pause_days)
+        not_before = due if tables.now() < due else None
     aid = protocol.aid_of(task.modality) if task else None
     return Turn(study_id, protocol.title, len(done), len(tasks), None if not_before else task, not_before, aid)
 
@@ -94,7 +95,7 @@ def _has_begun_again(tasks: tuple[Task, ...], done: set[tuple[str, str]]) -> boo
 def begin_task(db: Database, actor: Actor, reader_study_id: str, task: Task) -> None:
     """Writes down that the reader has the case before them from now on; once more is an interruption.
 
-    Raises NotAllowed, NotFound; Conflict where it is another's turn.
+    Raises NotAllowed, NotFound; Conflict where it is another's turn or pictures of the case were removed.
     """
     with acting(db.begin(), actor, "read_in_reader_study") as (connection, person):
         _require_turn(connection, person, reader_study_id, task)
@@ -116,6 +117,11 @@ def _require_turn(connection: Connection, person: Person, reader_study_id: str, 
     turn = _turn(connection, reader_study_id, protocol, person)
     if turn.task != task:
         raise Conflict("This case was read already, in another window. Reload the page to see the next one.")
+    if n_without_pictures(connection, [task.case.study_id]):
+        raise Conflict(
+            "The pictures of this case were removed by the site's policy, so it cannot be read. Ask whoever designed "
+            "this reader study to close it."
+        )
     return turn
 
 
@@ -124,7 +130,8 @@ def save_read(
 ) -> None:
     """Save what the reader says of each breast of the case; nothing changes it afterwards.
 
-    Raises NotAllowed, NotFound, InvalidInput; Conflict where it is not the reader's next case.
+    Raises NotAllowed, NotFound, InvalidInput; Conflict where it is not the reader's next case or its pictures were
+    removed.
     """
     require_permission_now(db, actor, "read_in_reader_study")
     seen = answers_seen.seen_before(db, actor, task.case.study_id) if task.modality == UNAIDED else None

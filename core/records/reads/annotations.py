@@ -130,11 +130,19 @@ def annotations_of(connection: Connection, read_ids: Sequence[int]) -> dict[int,
 
 
 def proposal_answers(db: Database, actor: Actor) -> dict[str, dict[str, int]]:
-    """Model id -> how many of its proposals were accepted, edited, rejected and left open. Raises NotAllowed."""
-    proposal = tables.proposal.c
+    """Model id -> how many of its proposals were accepted, edited, rejected and left open.
+
+    Of each reader's reads of a study the last one counts that has any: a correction repeats those of the read that it
+    corrects. Raises NotAllowed.
+    """
+    proposal, read = tables.proposal.c, tables.read.c
+    joined = tables.proposal.join(tables.read, read.id == proposal.read_id)
+    last = select(func.max(proposal.read_id)).select_from(joined).group_by(read.study_id, read.person_id)
     with acting(db.read(), actor, "see_models") as (connection, _):
         rows = connection.execute(
-            select(proposal.model_id, proposal.answer, func.count()).group_by(proposal.model_id, proposal.answer)
+            select(proposal.model_id, proposal.answer, func.count())
+            .where(proposal.read_id.in_(last))
+            .group_by(proposal.model_id, proposal.answer)
         ).all()
     counts: dict[str, dict[str, int]] = {}
     for model_id, answer, n in rows:

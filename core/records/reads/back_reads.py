@@ -24,7 +24,7 @@ from core.records.database.db import Database
 from core.records.database.locks import AdvisoryLock, hold
 from core.records.people.permissions import Actor, acting
 from core.records.queue import CANCELLED, DEAD, DONE, FAILED, OPEN, QUEUED, RUNNING, Lease, Queue
-from core.records.reads.rows import find_study, image_of, undeleted
+from core.records.reads.rows import find_study, image_of, in_worklist
 from core.types import Image
 
 STUDIES = Queue(
@@ -116,7 +116,7 @@ def _with_pictures(connection: Connection, since: date | None, until: date | Non
     """Ids of the studies that have pixels and were taken on these days, oldest first."""
     study, image = tables.study.c, tables.image.c
     query = select(study.id).where(
-        undeleted(), select(image.id).where(image.study_id == study.id, image.pixels_removed_at.is_(None)).exists()
+        in_worklist(), select(image.id).where(image.study_id == study.id, image.pixels_removed_at.is_(None)).exists()
     )
     query = query.where(study.taken_on >= since) if since else query
     query = query.where(study.taken_on <= until) if until else query
@@ -159,7 +159,10 @@ def stop(db: Database, actor: Actor, number: int) -> int:
         n = connection.execute(
             update(table).where(table.c.back_read_id == number, table.c.state == QUEUED).values(**stopped)
         ).rowcount
-        if not n:
+        # Of what is being read no more than the end is asked for: it does not go back into the queue with its process.
+        running = (table.c.back_read_id == number) & (table.c.state == RUNNING)
+        n_running = connection.execute(update(table).where(running).values(cancel_asked_at=tables.now())).rowcount
+        if not n and not n_running:
             raise Conflict("Nothing of it waits any more.")
         trail.record(connection, person.id, "stop back-read", f"back-read {number}", studies=n)
     return int(n)
@@ -172,11 +175,14 @@ def go_on(db: Database, actor: Actor, number: int) -> int:
         hold(connection, AdvisoryLock.BACK_READS)
         _loaded(connection, number)
         again = {"state": QUEUED, "message": "Waits to be read.", "attempts": 0, "ended_at": None}
+        again |= {"cancel_asked_at": None}
         n = connection.execute(
             update(table)
             .where(table.c.back_read_id == number, table.c.state.in_((CANCELLED, FAILED, DEAD)))
             .values(**again)
         ).rowcount
+        running = (table.c.back_read_id == number) & (table.c.state == RUNNING)
+        connection.execute(update(table).where(running).values(cancel_asked_at=None))
         if not n:
             raise Conflict("Nothing of it was stopped or failed.")
         trail.record(connection, person.id, "go on with back-read", f"back-read {number}", studies=n)

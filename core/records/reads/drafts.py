@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, func, insert, select
 
 from core.errors import AppError, InvalidInput
+from core.findings.proposals import Proposal
 from core.findings.sketches import Sketch, from_json, to_json
 from core.records.database import tables
 from core.records.database.db import Database
@@ -38,7 +39,9 @@ class ReadDraft:
     """A read as far as it was filled in. breasts: breast -> (BI-RADS category or None, suspicion 0 to 100).
 
     sentence: None where the form has none, or it was not written yet. density: one of `DENSITIES`. sketches: what is
-    marked on the pictures. rejected: ids of the models' proposals that the reader rejected.
+    marked on the pictures. rejected: ids of the models' proposals that the reader rejected. start: id of the read that
+    the form begins with, 0 for none. sides: the side of each picture as the reader saw it. proposals: those that the
+    reader has answered, by the ids of their marks. None of the three is in older drafts.
     """
 
     breasts: Mapping[str, tuple[str | None, int]] = field(default_factory=dict)
@@ -47,6 +50,9 @@ class ReadDraft:
     density: str | None = None
     sketches: tuple[Sketch, ...] = ()
     rejected: tuple[str, ...] = ()
+    start: int | None = None
+    sides: Mapping[str, str] = field(default_factory=dict)
+    proposals: Mapping[str, Proposal] = field(default_factory=dict)
 
     @property
     def is_empty(self) -> bool:
@@ -62,12 +68,18 @@ class ReadDraft:
 def store_draft(db: Database, actor: Actor, study_id: str, kind: str, draft: ReadDraft) -> None:
     """Keep this in place of the person's earlier draft; an empty one keeps nothing.
 
+    Nor does one of a form that is behind: whose reader has saved a read since it was begun, in another tab or browser.
+
     Raises NotAllowed, NotFound; InvalidInput for what no form gives.
     """
     with acting(db.begin(), actor, "record_first_read") as (connection, person):
         _require_kind(kind)
         content = _checked(draft)
         find_study(connection, study_id, is_for_change=True)
+        read = tables.read.c
+        last = select(func.max(read.id)).where(read.study_id == study_id, read.person_id == person.id)
+        if draft.start is not None and draft.start != (connection.execute(last).scalar() or 0):
+            return
         drop_draft(connection, study_id, person.id, kind)
         if not draft.is_empty:
             values = {
@@ -112,6 +124,9 @@ def _from_content(content: Any) -> ReadDraft:
         content.get("density"),
         from_json(content.get("sketches", ())),
         tuple(str(one) for one in content.get("rejected", ())),
+        content.get("start"),
+        {str(picture): str(side) for picture, side in content.get("sides", {}).items()},
+        {str(uid): Proposal.from_json(one) for uid, one in content.get("proposals", {}).items()},
     )
     _checked(draft)
     return draft
@@ -152,4 +167,7 @@ def _checked(draft: ReadDraft) -> dict[str, Any]:
         "density": draft.density,
         "sketches": to_json(draft.sketches),
         "rejected": [str(one)[:60] for one in draft.rejected[:DRAFT_MARKS_MOST]],
+        "start": draft.start,
+        "sides": dict(draft.sides),
+        "proposals": {uid: one.to_json() for uid, one in list(draft.proposals.items())[:DRAFT_MARKS_MOST]},
     }

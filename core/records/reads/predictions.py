@@ -25,7 +25,7 @@ from core.records.reads.rows import (
     prediction_of,
 )
 from core.records.reads.studies import delete_files
-from core.types import Explanation, Prediction
+from core.types import Explanation, Image, Prediction
 
 
 def record_predictions(
@@ -35,15 +35,15 @@ def record_predictions(
     prediction: Prediction,
     explanation: Explanation,
     *,
-    frame: int | None = None,
+    as_read: Image | None = None,
 ) -> None:
     """Keep what one model says of one image. The same weights' answer to the same image is kept once.
 
     In one study the same weights are held against one threshold, that of their first answer, whatever the site has
     chosen since: a breast's number comes from several images and has one threshold.
 
-    frame: that the model read, from 0. Raises NotFound if study or image are gone meanwhile, Conflict if another frame
-    of it was chosen.
+    as_read: the image that the model read. Raises NotFound if study or image are gone meanwhile, Conflict if its frame,
+    side, view or kind was changed.
     """
     blob = image_store.maps_blob(explanation.maps)
     retained, image = tables.prediction.c, tables.image.c
@@ -53,12 +53,16 @@ def record_predictions(
             find_study(connection, study_id, is_for_change=True)
             image_store.lock(connection)
             here = connection.execute(
-                select(image.frame).where(image.id == image_id, image.study_id == study_id)
+                select(image.frame, image.laterality, image.view, image.modality).where(
+                    image.id == image_id, image.study_id == study_id
+                )
             ).one_or_none()
             if here is None:
                 raise NotFound("This image does not exist any more. Reload the page.")
-            if frame not in (None, here.frame):
-                raise Conflict("Another frame of the clip was chosen. Reload the page.")
+            if as_read is not None and tuple(here) != (
+                as_read.frame, as_read.laterality, as_read.view, as_read.modality and as_read.modality.value
+            ):  # fmt: skip
+                raise Conflict("The image's frame, side, view or kind was changed meanwhile. Reload the page.")
             is_there = connection.execute(
                 select(retained.id).where(
                     retained.image_id == image_id,

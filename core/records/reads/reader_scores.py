@@ -7,7 +7,6 @@ impressions; whoever is still between first and final read of it is not shown it
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 from collections import Counter
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from core.records.database.db import Database
 from core.records.people.permissions import Actor, acting
 from core.records.reads import answers_seen
 from core.records.reads.reads import has_seen_answer
-from core.records.reads.rows import image_score, newest_predictions
+from core.records.reads.rows import image_score, newest_predictions, patient_key
 from core.types import SIDE_NOT_STATED
 
 MALIGNANT = "malignant"
@@ -119,8 +118,7 @@ def _of_study(connection: Connection, study: Row[Any], reads: Sequence[Row[Any]]
     scores = breast_scores(
         image_score(answer, shown[answer.image_id]) for answer in newest_predictions(connection, study.id)
     )
-    # A key of the patient must not leave the records as it is; whoever has the file could join tables by it.
-    patient = hashlib.sha256(f"reader scores {study.patient_hash or study.id}".encode()).hexdigest()[:16]
+    patient = patient_key(study, "reader scores")
     rows = []
     for breast, pathology in sorted(truths.items()):
         kinds = {row.modality or "" for row in shown.values() if (row.laterality or SIDE_NOT_STATED) == breast}

@@ -17,7 +17,7 @@ the mode that the site had when it was made. What became of a study is never ret
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from types import MappingProxyType
@@ -43,7 +43,7 @@ from core.records.reads import answers_seen
 from core.records.reads.annotations import annotations_of, insert_annotations, measured_here
 from core.records.reads.drafts import drop_draft
 from core.records.reads.reading_leases import end_lease, is_double_read, require_free
-from core.records.reads.rows import BIRADS, DENSITIES, breasts_of, find_study, newest_predictions
+from core.records.reads.rows import BIRADS, DENSITIES, arbiters_of, breasts_of, find_study, newest_predictions
 from core.types import SIDE_NOT_STATED, Modality
 from core.wording import tidy_text
 
@@ -55,6 +55,8 @@ MANAGEMENT: Mapping[str, str] = {
 COMMENT_LENGTH_MOST = 4000
 SENTENCE_LENGTH_MOST = 2000
 READ_FIRST = "read_first"
+AnswerKey = tuple[str, str]
+"""Image id and weights: which answer of a model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ class Read:
     weights_sha256, malignant), and of a first read the pictures of which an answer had been seen in another study
     or as a test case (image_id, seen_in, correlation, way). sentence: the reader's text for the report, of a final
     read. density: of the breasts, one of `DENSITIES`, where the reader gave one. annotations: what it has on
-    its pictures.
+    its pictures. is_decision: a third reader decides with it between two.
     """
 
     id: int
@@ -96,6 +98,7 @@ class Read:
     sentence: str = ""
     density: str | None = None
     annotations: Annotations = NO_ANNOTATIONS
+    is_decision: bool = False
 
     @property
     def has_seen_answer(self) -> bool:
@@ -187,10 +190,12 @@ def record_final_read(
     sentence: str = "",
     density: str | None = None,
     annotations: Annotations = NO_ANNOTATIONS,
+    seen: Collection[AnswerKey] | None = None,
 ) -> int:
     """Save the final assessment, or an amendment to the person's own; the id of the read.
 
-    sentence, density, annotations: as in `Read`; a density only of a study with a mammogram.
+    sentence, density, annotations: as in `Read`; a density only of a study with a mammogram. seen: the models' answers
+    that stood before the reader, None for all there are; those that came later are not said to be known.
     Raises NotAllowed, NotFound, InvalidInput; Conflict before the own first read.
     """
     with acting(db.read(), actor, "record_final_read") as (connection, _):
@@ -209,7 +214,9 @@ def record_final_read(
             require_free(connection, study_id, person.id)
             end_lease(connection, study_id)
         details = _checked_details(connection, study_id, sentence, density)
-        read_id = _insert_read(connection, person, study, "final", impressions, comment, annotations, details=details)
+        read_id = _insert_read(
+            connection, person, study, "final", impressions, comment, annotations, seen=seen, details=details
+        )
         marked = insert_annotations(connection, study_id, read_id, annotations)
         enqueue_results(connection, study_id, read_id)  # before the trail is locked, as the queue does it
         trail.record(
@@ -233,11 +240,14 @@ def reads_of(db: Database, actor: Actor, study_id: str) -> list[Read]:
             query = query.where(read.person_id == person.id)
         rows = connection.execute(query).all()
         annotations = annotations_of(connection, [row.id for row in rows])
+        arbiters = arbiters_of(connection, study_id)
     finals: set[int] = set()
     found = []
     for row in rows:
         is_amendment = row.kind == "final" and row.person_id in finals
-        found.append(_read_of(row, annotations.get(row.id, NO_ANNOTATIONS), is_amendment=is_amendment))
+        is_decision = row.kind == "final" and row.person_id in arbiters
+        marked = annotations.get(row.id, NO_ANNOTATIONS)
+        found.append(_read_of(row, marked, is_amendment=is_amendment, is_decision=is_decision))
         if row.kind == "final":
             finals.add(row.person_id)
     return found
@@ -322,6 +332,7 @@ def _insert_read(
     comment: str,
     annotations: Annotations,
     marks: Sequence[answers_seen.Mark] = (),
+    seen: Collection[AnswerKey] | None = None,
     details: Mapping[str, str | None] = MappingProxyType({}),
 ) -> int:
     breasts = breasts_shown(connection, study.id)
@@ -329,9 +340,9 @@ def _insert_read(
         raise Conflict("A model proposes findings only to who may see its answer.")
     if set(impressions) != set(breasts):
         raise InvalidInput(f"Give an impression of each breast that the study shows: {_as_text(breasts)}.")
-    seen: list[dict[str, Any]] = [asdict(mark) for mark in marks]
+    known: list[dict[str, Any]] = [asdict(mark) for mark in marks]
     if is_ai_visible(connection, person, study):
-        seen += [
+        known += [
             {
                 "prediction": row.id,
                 "image_id": row.image_id,
@@ -340,6 +351,7 @@ def _insert_read(
                 "malignant": row.payload["malignant"],
             }
             for row in newest_predictions(connection, study.id)
+            if seen is None or (row.image_id, row.weights_sha256) in seen
         ]
     read_id: int = connection.execute(
         insert(tables.read)
@@ -351,7 +363,7 @@ def _insert_read(
             comment=tidy_text(comment, COMMENT_LENGTH_MOST, "comment"),
             reading_mode=study.reading_mode,
             created_at=tables.now(),
-            predictions_seen=seen,
+            predictions_seen=known,
             **details,
         )
         .returning(tables.read.c.id)
@@ -372,7 +384,7 @@ def _checked_details(
     return {"sentence": tidy_text(sentence, SENTENCE_LENGTH_MOST, "sentence for the report"), "density": density}
 
 
-def _read_of(row: Row[Any], annotations: Annotations, *, is_amendment: bool) -> Read:
+def _read_of(row: Row[Any], annotations: Annotations, *, is_amendment: bool, is_decision: bool) -> Read:
     return Read(
         id=row.id,
         study_id=row.study_id,
@@ -388,6 +400,7 @@ def _read_of(row: Row[Any], annotations: Annotations, *, is_amendment: bool) -> 
         sentence=row.sentence or "",
         density=row.density,
         annotations=annotations,
+        is_decision=is_decision,
     )
 
 

@@ -1,7 +1,8 @@
 """How long pictures are kept: where a site says so, pixels go so many days after a study's last read.
 
-Never before a final read, and only the pixels: reads, numbers, heat maps, sums and the audit trail stay, and page and
-report say what became of the pictures. It cannot be undone; backups are the site's own to thin out.
+Never before a final read nor while a reader study names the study, and only the pixels: reads, numbers, heat maps, sums
+and the audit trail stay, and page and report say what became of the pictures. It cannot be undone; backups are the
+site's own to thin out.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, Connection, Select, exists, func, select, update
+from sqlalchemy import ColumnElement, Connection, exists, select, update
 
 from core.errors import NotFound
 from core.periodic import repeated
@@ -36,7 +37,7 @@ def n_due(db: Database, actor: Actor, days: int) -> int:
     with acting(db.read(), actor, "manage_settings") as (connection, _):
         if not days:
             return 0
-        return connection.execute(select(func.count()).select_from(_due(days).subquery())).scalar_one()
+        return len(_due(connection, days))
 
 
 def apply_policy(db: Database) -> int:
@@ -45,7 +46,7 @@ def apply_policy(db: Database) -> int:
     if not days:
         return 0
     with db.read() as connection:
-        due = [row.id for row in connection.execute(_due(days))]
+        due = _due(connection, days)
     return sum(_remove(db, study_id, days) for study_id in due)
 
 
@@ -86,18 +87,28 @@ def _remove(db: Database, study_id: str, days: int) -> bool:
 
 
 def _is_due(connection: Connection, study_id: str, days: int) -> bool:
-    return connection.execute(_due(days).where(tables.study.c.id == study_id)).first() is not None
+    return bool(_due(connection, days, tables.study.c.id == study_id))
 
 
-def _due(days: int) -> Select[tuple[str]]:
+def _due(connection: Connection, days: int, *only: ColumnElement[bool]) -> list[str]:
     study, read, image = tables.study.c, tables.read.c, tables.image.c
 
     def has(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
         return exists().where(read.study_id == study.id, *conditions)
 
-    return select(study.id).where(
+    query = select(study.id).where(
         study.deleted_at.is_(None),
         has(read.kind == "final"),
         ~has(read.created_at > now() - timedelta(days=days)),
         exists().where(image.study_id == study.id, image.pixels_removed_at.is_(None)),
+        *only,
     )
+    in_use = _cases_of_open_reader_studies(connection)
+    return [study_id for study_id in connection.execute(query).scalars() if study_id not in in_use]
+
+
+def _cases_of_open_reader_studies(connection: Connection) -> set[str]:
+    """Studies that are read in a reader study, or will be: such a read is no row of `read` and starts no days anew."""
+    reader_study = tables.reader_study.c
+    protocols = connection.execute(select(reader_study.protocol).where(reader_study.closed_at.is_(None))).scalars()
+    return {case["study_id"] for one in protocols for case in (*one["cases"], *one["training"])}

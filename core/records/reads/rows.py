@@ -7,6 +7,7 @@ An image of a study as a row, and back. Only named fields and allowed tags are k
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime
@@ -24,7 +25,8 @@ from core.models.aggregate import ImageScore
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.image_store import ImageStore
-from core.types import LATERALITIES, SIDE_NOT_STATED, Explanation, Fit, Image, Modality, Prediction, Window
+from core.records.queue import DONE
+from core.types import LATERALITIES, NEEDS_SIDE, SIDE_NOT_STATED, Explanation, Fit, Image, Modality, Prediction, Window
 
 BIRADS = ("0", "1", "2", "3", "4A", "4B", "4C", "5", "6")
 DENSITIES = ("A", "B", "C", "D")
@@ -69,6 +71,32 @@ def find_study(connection: Connection, study_id: str, *, is_for_change: bool = F
     if row is None:
         raise NotFound("This study does not exist, or it was deleted. Go back to the worklist.")
     return row
+
+
+def images_not_here(connection: Connection, study_id: str) -> int:
+    """How many images of the study's exam, at least, an archive has listed or sent that are not in the study: they came
+    later, or could not be read. 0 for an upload."""
+    source, arrival = tables.source_identity.c, tables.arrival.c
+    exam = select(source.exam_hash).where(source.study_id == study_id)
+    query = select(arrival.result).where(
+        arrival.exam_hash.in_(exam), arrival.study_id == study_id, arrival.state == DONE, arrival.result.is_not(None)
+    )
+    counts = (row.get("n_not_here", 0) + row.get("n_refused", 0) for row in connection.execute(query).scalars() if row)
+    return max(counts, default=0)  # not their sum: it may be the same ones each time
+
+
+def arbiters_of(connection: Connection, study_id: str) -> set[int]:
+    """Ids of the people who decide between the two readers of a study."""
+    audit = tables.audit.c
+    query = select(audit.person_id).where(audit.subject == f"study {study_id}", audit.action == "arbitrate")
+    return {person_id for person_id in connection.execute(query).scalars() if person_id is not None}
+
+
+def patient_key(study: Row[Any], purpose: str) -> str:
+    """A key of a study's patient for a table that leaves the records, of the study where the patient is not known. It
+    joins no tables of different purposes, nor with the records, which a key of theirs would. study: a row of `study`.
+    """
+    return hashlib.sha256(f"{purpose} {study.patient_hash or study.id}".encode()).hexdigest()[:16]
 
 
 def study_rows(connection: Connection, where: Any) -> list[StudyRow]:
@@ -282,8 +310,13 @@ def image_score(answer: Any, image: Any) -> ImageScore:
 
 def is_alone(meta: Mapping[str, Any], laterality: str | None) -> bool:
     """As `core.models.aggregate.counts_for_breast` says it of the image, the other way round."""
+    return bool(meta.get("is_scored_alone") or unread_of(meta, laterality))
+
+
+def unread_of(meta: Mapping[str, Any], laterality: str | None) -> str:
+    """As `Image.unread` says it: why no model reads the image as it is now, "" where models do."""
     is_open = meta.get("needs_side") and laterality is None
-    return bool(meta.get("is_scored_alone") or meta.get("not_scored") or is_open)
+    return str(meta.get("not_scored") or (NEEDS_SIDE if is_open else ""))
 
 
 def explanation_of(row: Row[Any], store: ImageStore) -> Explanation:

@@ -33,7 +33,7 @@ from core.records.people.permissions import Actor, Person, acting, allowed, requ
 from core.records.reads import frames
 from core.records.reads.annotations import delete_annotations
 from core.records.reads.drafts import drop_draft
-from core.records.reads.reading_leases import end_lease
+from core.records.reads.reading_leases import end_lease, require_free
 from core.records.reads.reads import has_read
 from core.records.reads.rows import (
     StudyRow,
@@ -41,6 +41,7 @@ from core.records.reads.rows import (
     columns_of,
     find_study,
     image_of,
+    images_not_here,
     in_worklist,
     study_rows,
     undeleted,
@@ -73,7 +74,8 @@ class StoredStudy:
     """A study with its pixels. breasts: "R", "L", `SIDE_NOT_STATED`, as far as an image shows them.
 
     is_final_for_me: whether whoever loaded it has saved a final read of it.
-    n_earlier: how many studies of the same patient were taken before.
+    n_earlier: how many studies of the same patient were taken before. n_not_here: how many images of its exam, at
+    least, an archive has beyond these.
     """
 
     row: StudyRow
@@ -81,6 +83,7 @@ class StoredStudy:
     breasts: tuple[str, ...]
     n_earlier: int
     is_final_for_me: bool = False
+    n_not_here: int = 0
 
     @property
     def pixels_removed_at(self) -> datetime | None:
@@ -161,11 +164,13 @@ def load_study(db: Database, actor: Actor, study_id: str) -> StoredStudy:
         found = connection.execute(_images_of(study_id)).all()
         keys = frames.frame_keys(connection, study_id)
         n_earlier = connection.execute(select(func.count()).select_from(_earlier(retained).subquery())).scalar_one()
+        n_not_here = images_not_here(connection, study_id)
     images = tuple(
         StoredImage(one.id, image_of(one, db, retained.patient_hash), one.pixels_removed_at, keys.get(one.id, ()))
         for one in found
     )
-    return StoredStudy(row, images, breasts_of(one.laterality for one in found), n_earlier, is_final_for_me)
+    breasts = breasts_of(one.laterality for one in found)
+    return StoredStudy(row, images, breasts, n_earlier, is_final_for_me, n_not_here)
 
 
 def earlier_studies(db: Database, actor: Actor, study_id: str) -> list[StudyRow]:
@@ -188,12 +193,13 @@ def correct_image(
     """Set what the file did not say or said wrongly. Only until anybody's first read of the study is saved.
 
     Predictions made under the old values are dropped; the models are asked again. Raises NotAllowed, NotFound,
-    InvalidInput, Conflict.
+    InvalidInput; Conflict also while somebody else is reading the study.
     """
     image = tables.image
     with acting(db.begin(), actor, "correct_image") as (connection, person):
         wanted = _checked_correction(laterality, view, modality)
         retained = _image_to_change(connection, image_id)
+        require_free(connection, retained.study_id, person.id)
         if has_read(connection, retained.study_id):
             raise Conflict(
                 "A read of this study is saved already, and its sides and kinds stay as they were read. "
@@ -219,13 +225,15 @@ def choose_frame(db: Database, actor: Actor, image_id: str, frame: int) -> bool:
 
     Only until anybody's first read of the study is saved, as with side and kind: from then on it stays as it was read.
 
-    Raises NotAllowed, NotFound; InvalidInput for a frame that is not here; Conflict once a read of the study is saved.
+    Raises NotAllowed, NotFound; InvalidInput for a frame that is not here; Conflict once a read of the study is saved,
+    and while somebody else is reading it.
     """
     image, wanted = tables.image, tables.image_frame.c
     with acting(db.begin(), actor, "correct_image") as (connection, person):
         retained = _image_to_change(connection, image_id)
         if retained.frame == frame:
             return False
+        require_free(connection, retained.study_id, person.id)
         if has_read(connection, retained.study_id):
             raise Conflict("A read of this study is saved already, and the frame that the models read stays as it was.")
         query = select(wanted.stored).where(wanted.image_id == image_id, wanted.frame == frame)

@@ -22,7 +22,7 @@ from core.records.database.db import Database
 from core.records.people.permissions import Actor, acting
 from core.records.reads.reader_scores import finished, is_reading
 from core.records.reads.reads import breasts_shown, has_read
-from core.records.reads.rows import find_study
+from core.records.reads.rows import find_study, unread_of
 from core.types import SIDE_NOT_STATED, Modality
 from core.wording import tidy_text
 
@@ -122,7 +122,7 @@ class KnownImages:
 
 
 def known_images(db: Database, actor: Actor, modality: Modality) -> KnownImages:
-    """Every image of this kind whose breast has a truth. Raises NotAllowed."""
+    """Every image of this kind that models read and whose breast has a truth. Raises NotAllowed."""
     found: list[KnownImage] = []
     left_out: Counter[str] = Counter()
     with acting(db.read(), actor, "manage_data") as (connection, person):
@@ -142,6 +142,9 @@ def known_images(db: Database, actor: Actor, modality: Modality) -> KnownImages:
             )
             pathology = {row.breast: row.pathology for row in truths}
             for image in images:
+                if unread := unread_of(image.meta, image.laterality):  # what is not read is not learned from
+                    left_out[unread] += 1
+                    continue
                 breast = image.laterality or SIDE_NOT_STATED
                 if breast not in pathology:
                     left_out["No truth was entered for the breast that the image shows."] += 1

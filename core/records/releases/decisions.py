@@ -93,9 +93,13 @@ def _promote(
     candidate: the number of a training, or the sha256 of the weights of an outline network. live_sha256: what the actor
     saw as live, None for nothing. Raises NotAllowed, NotFound, InvalidInput, Conflict, ModelUnavailable.
     """
+    job_id: int | None
+    card: Released
     with _deciding(db, actor, reason) as act:
-        job_id = candidate if isinstance(candidate, int) else None
-        card = _candidate(act, job_id) if job_id is not None else find_outline_candidate(db.settings, str(candidate))
+        if isinstance(candidate, int):
+            job_id, card = candidate, _candidate(act, candidate)
+        else:
+            job_id, card = _outline_candidate(act, candidate)
         previous = act.live_as_seen(card.model_id, live_sha256)
         if previous == card.weights_sha256:
             raise Conflict("These weights are live already.")
@@ -119,16 +123,18 @@ def find_outline_candidate(settings: Settings, weights_sha256: str) -> OutlineCa
 def roll_back(
     db: Database, actor: Actor, model_id: str, weights_sha256: str, *, live_sha256: str | None, reason: str
 ) -> None:
-    """Let earlier weights of a model answer again: some that were live before, or the shipped ones.
+    """Let earlier weights of a model answer again: some that were live before, or the shipped ones, which are kept.
 
-    Raises NotAllowed, NotFound, InvalidInput, Conflict.
+    Raises NotAllowed, NotFound, InvalidInput, Conflict, ModelUnavailable.
     """
     with _deciding(db, actor, reason) as act:
         previous = act.live_as_seen(model_id, live_sha256)
         if weights_sha256 == previous:
             raise Conflict("These weights are live already.")
-        if weights_sha256 not in {card.weights_sha256 for card in _releases_of(db, act.connection, model_id)}:
+        found = [card for card in _releases_of(db, act.connection, model_id) if card.weights_sha256 == weights_sha256]
+        if not found:
             raise NotFound("These weights were never live or are not kept any more. Choose an earlier release.")
+        _store(db, found[0])
         act.decide(ROLL_BACK, model_id, weights_sha256, previous)
 
 
@@ -366,6 +372,21 @@ def _candidate(act: _Deciding, job_id: int) -> Card:
     return card
 
 
+def _outline_candidate(act: _Deciding, weights_sha256: str) -> tuple[int | None, OutlineCard]:
+    """The training that made an outline network, whose data set stays as `_candidate` says, and its card.
+
+    None for one that was put there by hand.
+    """
+    card = find_outline_candidate(act.db.settings, weights_sha256)
+    done = select(tables.job.c.id, tables.job.c.result).where(tables.job.c.state == "done").order_by(tables.job.c.id)
+    rows = act.connection.execute(done).all()
+    made = [row.id for row in rows if row.result and row.result.get("weights_sha256") == weights_sha256]
+    if not made:
+        return None, card
+    _require_data_set(act.connection, made[-1])
+    return made[-1], card
+
+
 def _rows(connection: Connection, model_id: str | None = None) -> Sequence[Any]:
     table = tables.release
     columns = ("decision", "model_id", "weights_sha256", "previous_sha256", "passed", "reason", "created_at")
@@ -433,8 +454,13 @@ def _releases_of(db: Database, connection: Connection, model_id: str) -> list[Re
 def _store_shipped(db: Database, model_id: str) -> None:
     """Shipped weights that a decision puts away are kept too: the next version of the product may ship others."""
     for card in _shipped(db, model_id):
-        if isinstance(card, OutlineCard) or not card.members:
-            store_release(db.settings, card)
+        _store(db, card)
+
+
+def _store(db: Database, card: Released) -> None:
+    """As `store_release`; of an ensemble nothing, which answers by its members' weights."""
+    if isinstance(card, OutlineCard) or not card.members:
+        store_release(db.settings, card)
 
 
 def _require_same_kind(db: Database, card: Card) -> None:

@@ -2,8 +2,9 @@
 
 The live model's scores of the candidate's test cases are those that were computed for it
 (`train.publishing.score_live`, kept beside the candidate), or its own test scores where both were tested on the same
-cases. What the two were trained on is known from their lists of cases and from this site's data sets
-(`core.records.releases.promotion_check`); what is not known is said.
+cases; those of folds come first, because its weights have learnt from these cases. What the two were trained on is
+known from their lists of cases and from this site's data sets (`core.records.releases.promotion_check`); what is not
+known is said.
 
 Which of the compared test cases each model has seen, as far as its list of cases and this site's data sets tell.
 
@@ -218,13 +219,20 @@ def _chosen(others: list[Card], live_sha256: str | None, reference: str | None) 
 def _scores_of_live(
     db: Database, job_id: int, live: Card, scores: pd.DataFrame
 ) -> tuple[pd.DataFrame | None, Mapping[str, Any]]:
-    """The live model's scores of at least one of these cases, and the measured speeds."""
+    """The live model's scores of at least one of these cases, and the measured speeds.
+
+    A model that was measured in folds has learnt from all its cases in the end: where its own scores cover these, each
+    by the network that had not seen the case, they stand before what its weights say of them.
+    """
     short = live.weights_sha256[:8]
-    path, speeds = reference_dir(db, job_id) / f"{short}.test_scores.csv", reference_dir(db, job_id) / f"{short}.json"
-    if path.is_file() and speeds.is_file():
-        retained = pd.read_csv(path, dtype={"case": str, "patient": str, "label": str})
-        return retained, json.loads(speeds.read_text(encoding="utf-8"))
+    path, told = reference_dir(db, job_id) / f"{short}.test_scores.csv", reference_dir(db, job_id) / f"{short}.json"
+    is_computed = path.is_file() and told.is_file()
+    speeds = json.loads(told.read_text(encoding="utf-8")) if is_computed else {}
     own = read_test_scores(live)
+    if own is not None and "fold" in own and set(scores["case"]) <= set(own["case"]):
+        return own, speeds
+    if is_computed:
+        return pd.read_csv(path, dtype={"case": str, "patient": str, "label": str}), speeds
     if own is None or not set(own["case"]) & set(scores["case"]):
         return None, {}
     return own, {}

@@ -12,7 +12,7 @@ from core.records.database import tables
 from core.records.database.db import Database
 from core.records.people.permissions import Actor, acting, require_permission_now
 from core.records.reads.reader_scores import MALIGNANT
-from core.records.reads.rows import find_study, newest_predictions
+from core.records.reads.rows import find_study, newest_predictions, patient_key
 from core.types import SIDE_NOT_STATED, Prediction, is_called
 
 
@@ -41,9 +41,9 @@ def shadow_answers(
 ) -> pd.DataFrame:
     """A row an image of a finished study that the silent and a live model both read.
 
-    reference: id of the live model, by default the silent one's. Columns case, patient (hashes), label (1 malignant, 0
-    not, NaN where the truth is not known), live, shadow (scores), live_called, shadow_called. Studies that somebody
-    may still be reading are left out. Raises NotAllowed.
+    reference: id of the live model, by default the silent one's. Columns case, study, patient (hashes; a study whose
+    patient is not known is its own), label (1 malignant, 0 not, NaN where the truth is not known), live, shadow
+    (scores), live_called, shadow_called. Studies that somebody may still be reading are left out. Raises NotAllowed.
     """
     live_id = model_id if reference is None else reference
     shadow, image, read, truth = tables.shadow_answer.c, tables.image.c, tables.read.c, tables.truth.c
@@ -57,6 +57,7 @@ def shadow_answers(
             .order_by(shadow.id)
         ).all()
         for study_id in dict.fromkeys(row.study_id for row in found):
+            patient = patient_key(find_study(connection, study_id), "shadow answers")
             live = {row.image_id: row for row in newest_predictions(connection, study_id) if row.model_id == live_id}
             known = select(truth.breast, truth.pathology).where(truth.study_id == study_id).order_by(truth.id)
             truths = {row.breast: row.pathology for row in connection.execute(known)}
@@ -68,7 +69,8 @@ def shadow_answers(
                 rows.append(
                     {
                         "case": row.image_id,
-                        "patient": study_id,
+                        "study": study_id,
+                        "patient": patient,
                         "label": np.nan if pathology is None else float(pathology == MALIGNANT),
                         "live": float(answer["malignant"]),
                         "shadow": row.malignant,
@@ -76,7 +78,7 @@ def shadow_answers(
                         "shadow_called": is_called(row.malignant, row.threshold),
                     }
                 )
-    columns = ["case", "patient", "label", "live", "shadow", "live_called", "shadow_called"]
+    columns = ["case", "study", "patient", "label", "live", "shadow", "live_called", "shadow_called"]
     return pd.DataFrame(rows, columns=columns)
 
 

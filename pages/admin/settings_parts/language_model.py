@@ -76,7 +76,7 @@ def _permission(actor: Actor, named: Endpoint) -> None:
                     st.rerun()
             return
         st.info(f"No picture goes to {where}, {place}.", icon=":material/block:")
-        reason = st.text_input("Why pictures may go there", key="language_reason")
+        reason = st.text_input("Why pictures may go there", key=f"language_reason_{named.id}")
         if st.button("Permit that pictures go there", key="permit_language_model", icon=":material/outgoing_mail:"):
             with refusals_shown():
                 endpoint.permit(database(), actor, named.id, reason=reason)

@@ -143,15 +143,17 @@ _UID = re.compile(r"[0-9a-z-]{1,60}")
 _FRAME = re.compile(r"[0-9]{1,6}")
 
 
-def marks_drawn(key: str, of: str) -> tuple[tuple[str, Mark], ...] | None:
-    """(uid, mark) of what is drawn in the workplace `key` for the form `of`; None before anything was drawn for it.
+def marks_drawn(key: str, of: str) -> tuple[int, tuple[tuple[str, Mark], ...]] | None:
+    """(revision of the form's marks that the browser had, (uid, mark) of each that is drawn) in the workplace `key` for
+    the form `of`; None before anything was drawn for it.
 
     What a browser sends is checked: raises InvalidInput for what is no mark.
     """
     sent = dict(st.session_state.get(key) or {}).get("marks")
     if not isinstance(sent, dict) or sent.get("of") != of:
         return None
-    return checked_marks(sent.get("marks"))
+    revision = sent.get("revision")
+    return revision if isinstance(revision, int) else 0, checked_marks(sent.get("marks"))
 
 
 def checked_marks(sent: object) -> tuple[tuple[str, Mark], ...]:
@@ -328,7 +330,7 @@ def chosen_frame(key: str) -> tuple[str, int, int] | None:
 def show(pictures: Sequence[Picture], stages: Sequence[Stage], *, key: str, **options: Any) -> None:
     """Draw the workplace.
 
-    stages: their places' `index` counts `pictures`. same_scale: sizes are in one unit, so all pictures share one scale.
+    stages: their places' `index` counts `pictures`. same_scale: pictures that have a spacing share one scale.
     opacity: of the heat maps where they are 1. cell_height: of one cell in CSS, on a wide screen and on a phone.
     has_tools: False for one small picture without keys and tools. most_side: nothing longer is sent to the browser.
     marking: what the reader may mark; without it marks are only measured and stay in the browser. fixed: marks that are

@@ -88,8 +88,8 @@ class Board {
   }
 
   fit(cell) {
-    const seen = this.cells.filter((one) => one.picture)
-    const group = this.work.head.sameScale ? seen : [cell]
+    const isInScale = ({ picture }) => picture?.hasSpacing // the others are in pixels, which are of no length
+    const group = this.work.head.sameScale && isInScale(cell) ? this.cells.filter(isInScale) : [cell]
     const sizes = group.map((one) => extent(one.picture, one.picture.turn))
     return fitScale(sizes, cell.canvas.clientWidth, cell.canvas.clientHeight)
   }
@@ -269,6 +269,13 @@ Board.prototype.listen = function (cell) {
     return [event.clientX - box.left, event.clientY - box.top]
   }
   let drag = null
+  const leaveFrame = () => { // what was begun on one frame of a clip is not finished on another
+    if (!drag?.handle || drag.handle.mark.id === faceOf(cell.picture).id) return
+    if (drag.isNew) work.marks = work.marks.filter((mark) => mark !== drag.handle.mark)
+    else work.send()
+    drag = null
+    work.changed()
+  }
   const activate = () => {
     if (this.active === cell) return
     this.active = cell
@@ -306,6 +313,7 @@ Board.prototype.listen = function (cell) {
     canvas.setPointerCapture(event.pointerId)
     this.pointers.set(event.pointerId, at(event))
     const kind = this.pointers.size === 2 ? "pinch" : this.dragKind(event)
+    if (POINTS_OF[kind]) cell.picture.cine?.pause() // a mark lies on one frame
     drag = { kind, from: at(event), last: at(event), moved: false, zoom: this.place(cell).zoom, pinch: this.pinch() }
     if (POINTS_OF[kind] && this.pointers.size === 1) this.startMark(cell, drag, ...at(event), event.shiftKey)
   }
@@ -316,12 +324,14 @@ Board.prototype.listen = function (cell) {
       work.cross = this.cross(cell)
       work.redraw()
     }
+    leaveFrame()
     if (drag) this.drag(cell, drag, at(event), event)
     else if (work.hasLoupe) this.redraw()
     else this.say()
   }
   const end = (event) => {
     this.pointers.delete(event.pointerId)
+    leaveFrame()
     if (drag?.handle && event.type === "pointerup") this.endMark(drag)
     drag = null
   }

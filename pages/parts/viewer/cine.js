@@ -29,7 +29,9 @@ class Cine {
   }
 
   show(frame) {
+    const before = this.shown
     this.shown = Math.min(Math.max(frame, 0), this.count - 1)
+    if (this.shown !== before) this.work.dropUnfinished(this.picture)
     this.failure = ""
     clearTimeout(this.resting)
     if (!this.isPlaying) this.resting = setTimeout(() => this.fetchWhole(this.shown), REST_MS)

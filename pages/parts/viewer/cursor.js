@@ -76,6 +76,7 @@ Board.prototype.pressCursor = function (cell) {
     this.redraw()
     return
   }
+  cell.picture.cine?.pause() // a mark lies on one frame
   const point = this.pointIn(cell, ...cell.cursor), mark = this.unfinished(cell)
   if (!mark) {
     const isPoint = work.tool === "point"

@@ -79,12 +79,16 @@ class Workplace {
     this.changed()
   }
 
-  // The page's own marks replace these when it has changed them; what is drawn here is sent to it (`send`).
+  // The page's own marks replace these when it has changed them, but for those that it has not seen yet: they are being
+  // drawn, or are on their way to it (`send`).
   adopt(marking) {
-    const revision = marking ? `${marking.of} ${marking.revision}` : ""
-    if (revision === (this.revision || "")) return
-    this.revision = revision
-    this.marks = [...(marking ? structuredClone(marking.marks) : []), ...this.marks.filter((mark) => this.isOnPrior(mark))]
+    const isSameForm = this.adopted?.of === marking?.of
+    if (!isSameForm) this.seen = new Set()
+    for (const { uid } of marking?.marks || []) this.seen.add(uid)
+    if (isSameForm && this.adopted?.revision === marking?.revision) return
+    this.adopted = marking && { of: marking.of, revision: marking.revision }
+    const stay = this.marks.filter((mark) => this.isOnPrior(mark) || (isSameForm && !this.seen.has(mark.uid)))
+    this.marks = [...(marking ? structuredClone(marking.marks) : []), ...stay]
   }
 
   send() {
@@ -92,7 +96,7 @@ class Workplace {
     if (!marking) return
     const own = this.marks.filter((mark) => !isOpen(mark) && !this.isOnPrior(mark))
     const marks = own.map(({ uid, id, kind, points }) => ({ uid, id, kind, points }))
-    this.setStateValue?.("marks", { of: marking.of, marks })
+    this.setStateValue?.("marks", { of: marking.of, revision: this.adopted.revision, marks })
   }
 
   isOnPrior(mark) { return this.pictures.some((picture) => picture.isPrior && isOf(mark.id, picture)) }
@@ -231,6 +235,13 @@ class Workplace {
     for (const board of this.boards) for (const cell of board.cells) board.dropCursor(cell)
     this.marks = this.marks.filter((mark) => !isOpen(mark))
     this.set({ tool: this.tool === tool ? "window" : tool })
+  }
+
+  // What was begun on one frame of a clip is not finished on another.
+  dropUnfinished(picture) {
+    const begun = new Set(this.marks.filter((mark) => isOpen(mark) && isOf(mark.id, picture)))
+    for (const board of this.boards) for (const cell of board.cells) if (cell.picture === picture) begun.add(cell.drawn)
+    this.marks = this.marks.filter((mark) => !begun.has(mark))
   }
 
   act(name, board) {

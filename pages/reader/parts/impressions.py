@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from types import MappingProxyType
 
@@ -12,7 +12,7 @@ import streamlit as st
 
 from core.findings.finding import NO_ANNOTATIONS, Annotations, assessment_doubts, description_of
 from core.findings.proposals import Proposal
-from core.findings.sketches import sketches_of
+from core.findings.sketches import Sketch, sketches_of
 from core.records.people.permissions import SignedIn
 from core.records.reads.drafts import DamagedDraft, ReadDraft, draft_of, store_draft
 from core.records.reads.reads import Impression, Read
@@ -29,7 +29,7 @@ from core.reports.content import (
     suspicion_text,
     when,
 )
-from core.types import LATERALITIES, Modality
+from core.types import LATERALITIES, SIDE_NOT_STATED, Modality
 from pages.parts.messages import refusals_shown
 from pages.parts.session import database, require
 from pages.reader.parts import marking
@@ -51,7 +51,7 @@ _OF_STUDY = re.compile(r"(?:first|final|marking|refusals|own_reads)_([0-9a-f]{32
 class Form:
     """One form of a read. key: of its widgets. kind: "first" or "final". pictures: breast -> views that it shows, for
     the report's text. has_density: whether the reader is asked for the composition of the breasts. sheet: what it marks
-    on."""
+    on. start: id of the read that it begins with, 0 for none. sides: id of each picture -> the breast it is of."""
 
     key: str
     study_id: str
@@ -60,6 +60,8 @@ class Form:
     sheet: Sheet
     pictures: Mapping[str, Sequence[str]] = field(default_factory=dict)
     has_density: bool = False
+    start: int = 0
+    sides: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +89,14 @@ def form_of(
     proposals: of the models, by the ids of their marks, for who may see their answers.
     """
     images = [stored.image for stored in study.images]
-    key = f"first_{study.row.id}" if kind == "first" else f"final_{study.row.id}_{start.id if start else 0}"
+    begins = start.id if start else 0
+    key = f"first_{study.row.id}" if kind == "first" else f"final_{study.row.id}_{begins}"
     has_density = kind == "final" and any(image.modality is Modality.MAMMOGRAPHY for image in images)
     sheet = marking.sheet_of(study, key, labels_of(study), proposals)
-    return Form(key, study.row.id, kind, study.breasts, sheet, pictures_of_breasts(images), has_density)
+    if start is not None and start.kind == "final":
+        sheet = replace(sheet, saved=start.annotations.proposals, begun=_begun(start))
+    sides = {stored.id: stored.image.laterality or SIDE_NOT_STATED for stored in study.images}
+    return Form(key, study.row.id, kind, study.breasts, sheet, pictures_of_breasts(images), has_density, begins, sides)
 
 
 def read_form(person: SignedIn, form: Form, *, start: Read | None = None) -> Filled:
@@ -101,6 +107,7 @@ def read_form(person: SignedIn, form: Form, *, start: Read | None = None) -> Fil
     """
     if f"{form.key}_comment" not in st.session_state:  # Streamlit forgets a form while another page is drawn
         _restore(person, form, start)
+    _follow_sides(form)
     st.session_state[open_form_key(form.study_id)] = form.key
     if damaged := st.session_state.get(f"{form.key}_damaged"):
         st.warning(damaged, icon=":material/restore_page:")
@@ -201,10 +208,37 @@ def _found(form: Form) -> list[tuple[str, str]]:
     return [(one.breast, description_of(one)) for one in marking.findings_of(form.sheet)]
 
 
+def _follow_sides(form: Form) -> None:
+    """What was said of a breast was said of the pictures that stood as that breast's: where a side was corrected since,
+    by whomever, it is asked for anew."""
+    state, key, told = st.session_state, f"{form.key}_sides", f"{form.key}_sides_changed"
+    if state.get(key, form.sides) != form.sides:
+        for breast in form.breasts:
+            state[f"{form.key}_{breast}_birads"], state[f"{form.key}_{breast}_suspicion"] = None, 0
+        state[told] = state[f"{form.key}_unstored"] = True
+    state[key] = form.sides
+    if len(_categories(form)) == len(form.breasts):
+        state.pop(told, None)
+    if not state.get(told):
+        return
+    st.warning(
+        "The side of a picture was corrected since you began. What you had chosen of each breast was chosen of other "
+        "pictures and was not saved: choose it anew. Marks and comment are kept.",
+        icon=":material/swap_horiz:",
+    )
+
+
+def _begun(start: Read) -> tuple[Sketch, ...]:
+    """What a form that begins with a read has on its pictures at first; the ids of the marks are the same each time."""
+    return sketches_of(start.annotations, f"read{start.id}")
+
+
 def _restore(person: SignedIn, form: Form, start: Read | None) -> None:
     state = st.session_state
     try:
         draft = draft_of(database(), person, form.study_id, form.kind)
+        if draft and draft.start not in (None, form.start):
+            draft = None  # of a form whose reader has saved a read since
         state.pop(f"{form.key}_damaged", None)
     except DamagedDraft as damaged:
         draft, state[f"{form.key}_damaged"] = None, str(damaged)
@@ -221,8 +255,10 @@ def _restore(person: SignedIn, form: Form, start: Read | None) -> None:
     state[f"{form.key}_comment"] = draft.comment if draft else said
     density = draft.density if draft else start.density if start else None
     state[f"{form.key}_density"] = density
-    saved = sketches_of(start.annotations, f"read{start.id}") if start else ()
-    marking.begin(form.key, draft.sketches if draft else saved, draft.rejected if draft else ())
+    state[f"{form.key}_sides"] = dict(draft.sides) if draft and draft.sides else form.sides
+    saved = _begun(start) if start else ()
+    answered = (draft.rejected, draft.proposals) if draft else ((), {})
+    marking.begin(form.key, draft.sketches if draft else saved, *answered)
     made = report_sentence(_categories(form), form.pictures, density, _found(form))
     sentence = draft.sentence if draft else start.sentence or None if start and is_correction else None
     state[f"{form.key}_sentence"] = made if sentence is None else sentence
@@ -290,6 +326,9 @@ def _store_draft(form: Form | None) -> None:
             state.get(f"{form.key}_density"),
             marking.sketches_in(form.key),
             marking.rejected_in(form.key),
+            form.start,
+            form.sides,
+            marking.answered_in(form.key),
         )
         store_draft(database(), person, form.study_id, form.kind, draft)
 
@@ -347,7 +386,8 @@ def show_read(read: Read, *, whose: str = "") -> None:
 
 
 def _read_html(read: Read, whose: str) -> str:
-    final = "correction of the final assessment" if read.is_amendment else "final assessment"
+    final = "decision between the readers" if read.is_decision else "final assessment"
+    final = "correction of the final assessment" if read.is_amendment else final
     kind = "first impression" if read.kind == "first" else final
     head = f"<b>{escape(whose)}</b>, {kind}" if whose else f"<b>{kind.capitalize()}</b>"
     lines = [f"{head} · saved {when(read.created_at)}"]

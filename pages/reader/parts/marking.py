@@ -24,6 +24,7 @@ from core.findings.sketches import (
     of_type,
     place_of,
     redrawn,
+    still_answered,
     without,
 )
 from core.imaging.hanging import label_on_frame
@@ -43,13 +44,16 @@ _PROPOSALS = "proposals"
 @dataclass(frozen=True, slots=True)
 class Sheet:
     """The pictures of a study that a form marks on. key: of the form. workplace: of the viewer that shows them.
-    proposals: of the models, by the ids of their marks, of a form whose reader may see their answers."""
+    proposals: of the models, by the ids of their marks, of a form whose reader may see their answers. saved: those of
+    the read that the form corrects, and begun: the sketches that its correction begins with."""
 
     key: str
     workplace: str
     places: Places = field(default_factory=dict)
     images: Mapping[tuple[str, int], Image] = field(default_factory=dict)
     proposals: Mapping[str, Proposal] = field(default_factory=dict)
+    saved: tuple[Proposal, ...] = ()
+    begun: tuple[Sketch, ...] = ()
 
 
 def sheet_of(
@@ -92,17 +96,43 @@ def named_in(key: str) -> frozenset[str]:
     return frozenset(uid for sketch in sketches_in(key) for uid, _ in sketch.marks) | set(rejected_in(key))
 
 
-def begin(key: str, sketches: Sequence[Sketch], rejected: Sequence[str] = ()) -> None:
-    """What a form starts with; the browser takes it over."""
+def answered_in(key: str) -> dict[str, Proposal]:
+    """The proposals that the form's reader took or rejected, by the ids of their marks, as they were seen."""
+    named = named_in(key)
+    return {uid: one for uid, one in _seen(key).items() if uid in named}
+
+
+def _seen(key: str) -> Mapping[str, Proposal]:
+    """The proposals that were shown with the form before this run, of whichever model."""
+    found: Mapping[str, Proposal] = st.session_state.get(f"{key}_offered", {})
+    return found
+
+
+def begin(
+    key: str,
+    sketches: Sequence[Sketch],
+    rejected: Sequence[str] = (),
+    proposals: Mapping[str, Proposal] = MappingProxyType({}),
+) -> None:
+    """What a form starts with; the browser takes it over. proposals: that the reader answered before."""
+    st.session_state[f"{key}_offered"] = {**proposals, **_seen(key)}
     st.session_state[f"{key}_rejected"] = tuple(rejected)
     _set(key, tuple(sketches), is_news=True)
 
 
 def _set(key: str, sketches: tuple[Sketch, ...], *, is_news: bool = False) -> None:
-    state = st.session_state
+    """is_news: the browser takes it over, and may still send what it drew before it did."""
+    state, known = st.session_state, {uid for sketch in sketches_in(key) for uid, _ in sketch.marks}
     state[f"{key}_sketches"] = sketches
     if is_news:
-        state[f"{key}_revision"] = state.get(f"{key}_revision", 0) + 1
+        revision = state[f"{key}_revision"] = _revision(key) + 1
+        new = {uid: revision for sketch in sketches for uid, _ in sketch.marks if uid not in known}
+        state[f"{key}_added"] = {**state.get(f"{key}_added", {}), **new}
+
+
+def _revision(key: str) -> int:
+    revision: int = st.session_state.get(f"{key}_revision", 0)
+    return revision
 
 
 def findings_of(sheet: Sheet) -> tuple[Finding, ...]:
@@ -125,7 +155,7 @@ def marking_for(key: str) -> Marking:
     findings = [sketch for sketch in sketches if sketch.type]
     labels = {uid: f"{n} {one.type}" for n, one in enumerate(findings, start=1) for uid, _ in one.marks}
     drawn = tuple(Drawn(uid, mark, labels.get(uid, "")) for sketch in sketches for uid, mark in sketch.marks)
-    return Marking(key, st.session_state.get(f"{key}_revision", 0), drawn, tuple(labels))
+    return Marking(key, _revision(key), drawn, tuple(labels))
 
 
 def findings_form(sheet: Sheet) -> tuple[Annotations | None, bool]:
@@ -158,23 +188,38 @@ def findings_form(sheet: Sheet) -> tuple[Annotations | None, bool]:
         if not has_pixels(mark):
             where = _label(sheet, mark.image_sha256, mark.frame)
             st.error(plain(f"{where}: {NO_PIXELS.format(kind=mark.kind)}"), icon=":material/block:")
-    made = answered(sheet.proposals, sketches_in(sheet.key), rejected_in(sheet.key))
-    found = replace(found, proposals=made)
+    found = replace(found, proposals=_answers(sheet))
     for key, doubt in _doubts(sheet, found).items():
         if key != opened:  # its own form says it beside the place
             st.caption(f":material/help: {doubt}")
     return found, sketches_in(sheet.key) != before
 
 
+def _answers(sheet: Sheet) -> tuple[Proposal, ...]:
+    """The proposals that the reader has seen, with what became of each: of those that are not made any more, because
+    another model leads, what was taken or rejected; and none that only this run, which may save the read, has made."""
+    offered, sketches, rejected = f"{sheet.key}_offered", sketches_in(sheet.key), rejected_in(sheet.key)
+    named = named_in(sheet.key)
+    before = _seen(sheet.key)
+    known = {**sheet.proposals, **before}
+    seen = {uid: one for uid, one in known.items() if uid in before or uid in named}
+    st.session_state[offered] = {uid: one for uid, one in known.items() if uid in sheet.proposals or uid in named}
+    return (*answered(seen, sketches, rejected), *still_answered(sheet.saved, sheet.begun, sketches))
+
+
 def _take_over(sheet: Sheet) -> None:
-    """What was drawn since the last run; what was removed here meanwhile stays removed."""
-    drawn, state = marks_drawn(sheet.workplace, sheet.key), st.session_state
-    if drawn is None or drawn == state.get(f"{sheet.key}_drawn"):
+    """What was drawn since the last run; what was removed here meanwhile stays removed, and what was added stays."""
+    sent, state = marks_drawn(sheet.workplace, sheet.key), st.session_state
+    if sent is None or sent == state.get(f"{sheet.key}_drawn"):
         return
-    state[f"{sheet.key}_drawn"] = drawn
+    state[f"{sheet.key}_drawn"] = sent
+    revision, drawn = sent
     removed = state.get(f"{sheet.key}_removed", frozenset())
     here = [one for one in drawn if one[0] not in removed and (one[1].image_sha256, one[1].frame) in sheet.places]
-    _set(sheet.key, redrawn(sketches_in(sheet.key), here))
+    added = {uid for uid, since in state.get(f"{sheet.key}_added", {}).items() if since > revision}
+    _set(sheet.key, redrawn(sketches_in(sheet.key), here, added))
+    if revision < _revision(sheet.key):  # what the browser has taken over by now is without what it drew
+        state[f"{sheet.key}_revision"] += 1
 
 
 def _open_proposals(sheet: Sheet) -> list[tuple[str, Proposal]]:
@@ -183,9 +228,12 @@ def _open_proposals(sheet: Sheet) -> list[tuple[str, Proposal]]:
     return [(uid, one) for uid, one in sheet.proposals.items() if uid not in taken]
 
 
-def _ai_name(uid: str) -> str:
-    """ "AI 1" for a peak, "AI outline 1" for an outline."""
-    return f"AI {'outline ' if uid.startswith('outline-') else ''}{int(uid.rpartition('-')[2]) + 1}"
+def _ai_name(sheet: Sheet, uid: str) -> str:
+    """ "AI 1" for a peak, numbered over the study; "AI outline 1" for an outline, numbered over its picture."""
+    if uid.startswith("outline-"):
+        return f"AI outline {int(uid.rpartition('-')[2]) + 1}"
+    peaks = [name for name, one in sheet.proposals.items() if one.mark.kind == "point"]
+    return f"AI {peaks.index(uid) + 1}"
 
 
 def answer_to(key: str, uid: str) -> str:
@@ -214,7 +262,7 @@ def reject(key: str, uid: str) -> None:
 
 def proposals_drawn(sheet: Sheet) -> tuple[Drawn, ...]:
     """The open proposals as marks that the viewer shows."""
-    return tuple(Drawn(uid, one.mark, _ai_name(uid), True) for uid, one in _open_proposals(sheet))
+    return tuple(Drawn(uid, one.mark, _ai_name(sheet, uid), True) for uid, one in _open_proposals(sheet))
 
 
 def _offer_proposals(sheet: Sheet) -> None:
@@ -227,7 +275,7 @@ def _offer_proposals(sheet: Sheet) -> None:
             st.caption(plain(f"{titles.get(model_id, model_id)}: {level.text}."))
         for uid, one in still:
             label = _label(sheet, one.mark.image_sha256, one.mark.frame)
-            st.markdown(plain(f"{_ai_name(uid)} · {label} · {place_text(one.mark)}"))
+            st.markdown(plain(f"{_ai_name(sheet, uid)} · {label} · {place_text(one.mark)}"))
             take, refuse = st.columns(2)
             if take.button("Accept", key=f"{sheet.key}_{uid}_accept", width="stretch"):
                 accept(sheet.key, Sketch(((uid, one.mark),)))
@@ -333,7 +381,8 @@ def _description_of(sheet: Sheet, sketch: Sketch, sketches: Sequence[Sketch]) ->
         _join(sheet, sketch, sketches)
     if st.button("Remove", key=_field(sheet, sketch, "remove"), icon=":material/delete:"):
         state, removed = st.session_state, frozenset(uid for uid, _ in sketch.marks)
-        refused = tuple(uid for uid in removed if uid in sheet.proposals)  # taken back is not taken
+        made = {**sheet.proposals, **_seen(sheet.key)}
+        refused = tuple(uid for uid in removed if uid in made)  # taken back is not taken
         state[f"{sheet.key}_rejected"] = (*rejected_in(sheet.key), *refused)
         state[f"{sheet.key}_removed"] = state.get(f"{sheet.key}_removed", frozenset()) | removed
         _set(sheet.key, without(sketches_in(sheet.key), sketch.key), is_news=True)

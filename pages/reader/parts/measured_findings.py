@@ -16,7 +16,7 @@ from core.errors import AppError
 from core.findings.marks import lies_over
 from core.findings.proposals import Proposal
 from core.findings.sentence import findings_sentence
-from core.findings.sketches import Sketch, of_type, outline_uid
+from core.findings.sketches import Sketch, of_type, proposal_uid
 from core.findings.ultrasound_descriptors import MEASURED_ONLY, Descriptor
 from core.imaging.overlay import outlined
 from core.models.outline_card import OutlineCard, live_outline_card
@@ -91,7 +91,7 @@ def _answered(card: OutlineCard, images: Sequence[StoredImage], form: impression
     named = marking.named_in(form.key) if form is not None else frozenset()
     proposals: dict[str, Proposal] = {}
     for stored in images:
-        first = outline_uid(stored.image.sha256, stored.image.frame, 0)
+        first = proposal_uid("outline", card.weights.sha256, stored.image.sha256, stored.image.frame, 0)
         if any(uid.startswith(first[:-1]) for uid in named):
             proposals |= outline_proposals(card, stored.image, outlined_lesions(card, stored.image))
     return proposals

@@ -14,7 +14,7 @@ import streamlit as st
 
 from core.errors import InvalidInput
 from core.imaging.hanging import Place, Stage, label_of
-from core.imaging.intake import read_upload
+from core.imaging.intake import bytes_of, read_upload
 from core.imaging.picture import on_one_scale
 from core.reading import new_studies
 from core.reading.new_studies import NewPicture, NewStudy, hinted
@@ -24,7 +24,7 @@ from core.records.reads.studies import NAME_LENGTH_MOST
 from core.reports.content import warnings_of
 from core.server import inbox
 from core.server.inbox import InboxFile
-from core.types import SIDE_NOT_STATED, VIEWS, Image, Modality, Window
+from core.types import SIDE_NOT_STATED, VIEWS, Image, Modality
 from pages.parts import viewer
 from pages.parts.markdown import SIDE_WORDS, plain
 from pages.parts.messages import refusals_shown
@@ -38,7 +38,13 @@ _DRAFTS = "new_study_drafts"
 _READ = "new_study_files_read"
 _ROUND = "studies_begun"
 _OPENED = "new_studies_opened"
+_NEXT = "new_studies_next_draft"
+"""The number of the next draft: none is given twice, or what was said of one file would stand at another's."""
+_SAVED = "new_studies_saved"
+"""How many studies of this upload are stored already: the others keep the numbers that they were shown with."""
 _CHOICES = {**SIDE_WORDS, SIDE_NOT_STATED: "Cannot be told"}
+_AS_IN_FILE = -1
+"""In place of the number of a window: what the file itself asks for, a lookup table before its first window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,19 +80,21 @@ def begin_studies(person: SignedIn) -> list[str]:
     if not groups:
         st.info("None of the files could be read, so there is nothing to save.", icon=":material/edit:")
     n_read = sum(map(len, groups.values()))
+    n_saved = st.session_state.get(_SAVED, 0)
     if len(groups) > 1:
         st.info(f"These {n_read} pictures are {len(groups)} studies. Check what goes where.", icon=":material/folder:")
     base = st.text_input(
-        "Name of the study" if len(groups) < 2 else "Name of the studies, which are numbered",
+        "Name of the study" if n_saved + len(groups) < 2 else "Name of the studies, which are numbered",
         max_chars=NAME_LENGTH_MOST,
         key="new_name",
         placeholder="For example: Teaching case 12",
         help="Choose a name that says nothing about the patient.",
     )
     new: list[NewStudy] = []
-    for number, members in enumerate(groups.values()):
+    for shown, (number, members) in enumerate(groups.items(), start=n_saved + 1):
         is_next = not any(picture.missing for study in new for picture in study.pictures)
-        new.append(_study(drafts, members, number, len(groups), base, is_next=is_next))
+        is_one_of_several = n_saved + len(groups) > 1
+        new.append(_study(drafts, members, number, shown if is_one_of_several else 0, base, is_next=is_next))
     missing = _missing_text(new)
     if missing:
         st.info(plain(missing), icon=":material/edit:")
@@ -116,12 +124,18 @@ def read_new_files(person: SignedIn, files: Sequence[InboxFile]) -> list[Draft]:
     drafts: list[Draft] = st.session_state.setdefault(_DRAFTS, [])
     done: set[str] = st.session_state.setdefault(_READ, set())
     wanted = {str(file.path) for file in files}
+    before = set(_groups(drafts))
     drafts[:] = [draft for draft in drafts if str(draft.file.path) in wanted]
+    for number in before - set(_groups(drafts)):  # or a study of other files, under its number, had its name
+        st.session_state.pop(f"new_name_{number}", None)
+        st.session_state.get(_OPENED, set()).discard(number)
+    if not drafts:  # what comes now has nothing to do with what was stored before
+        st.session_state.pop(_SAVED, None)
     waiting = [file for file in files if str(file.path) not in done]
     space = st.empty()  # there in every run, so that what follows never changes its place
     if waiting:
         bar = space.progress(0.0, "Reading the files")
-        next_number = max((draft.number for draft in drafts), default=-1) + 1
+        next_number = st.session_state.get(_NEXT, 0)
         for number, file in enumerate(waiting):
             bar.progress(number / len(waiting), f"Reading file {number + 1} of {len(waiting)}")
             found = read_upload(
@@ -131,12 +145,13 @@ def read_new_files(person: SignedIn, files: Sequence[InboxFile]) -> list[Draft]:
                 site_key=database().site_key,
                 with_source=True,
                 with_frames=True,
+                taken=sum(bytes_of(image) for draft in drafts if (image := draft.picture.found.image) is not None),
             )
             n_refused = sum(intake.refused is not None for intake in found)
             record_intake(database(), person, n_read=len(found) - n_refused, n_refused=n_refused)
             pictures = (NewPicture(intake, *hinted(intake.name)) for intake in found)
             drafts.extend(Draft(next_number + place, file, picture) for place, picture in enumerate(pictures))
-            next_number += len(found)
+            next_number = st.session_state[_NEXT] = next_number + len(found)
             done.add(str(file.path))
         bar.empty()
         _assign(drafts)
@@ -176,19 +191,21 @@ def show_refusals(drafts: Sequence[Draft]) -> None:
 
 
 def _study(
-    drafts: list[Draft], members: Sequence[int], number: int, n_studies: int, base: str, *, is_next: bool
+    drafts: list[Draft], members: Sequence[int], number: int, shown: int, base: str, *, is_next: bool
 ) -> NewStudy:
     """One study: what has to be asked of it, then its pictures, which are drawn only once that is answered.
 
-    is_next: nothing is missing in the studies before. Of several the next that waits for a choice opens by itself.
+    number: the study's own, by which what is filled in stays with it, whichever others go. shown: its number on the
+    page, from 1; 0 where there is only one. is_next: nothing is missing in the studies before. Of several the next that
+    waits for a choice opens by itself.
     """
-    is_one_of_several = n_studies > 1
+    is_one_of_several = shown > 0
     opened: set[int] = st.session_state.setdefault(_OPENED, set())
     if is_next and number not in opened and any(drafts[position].picture.missing for position in members):
         opened.add(number)
         st.session_state[f"new_open_{number}"] = True
     with st.container(border=is_one_of_several, key=f"new_study_{number}"):
-        name = _heading(drafts, members, number, base) if is_one_of_several else base
+        name = _heading(drafts, members, number, shown, base) if is_one_of_several else base
         is_settled = _ask_whose([drafts[position] for position in members])
         is_open = not is_one_of_several or st.toggle("Pictures and details", key=f"new_open_{number}")
         if is_open:
@@ -196,7 +213,7 @@ def _study(
     return NewStudy(name, tuple(drafts[position].picture for position in members), is_confirmed=is_settled)
 
 
-def _heading(drafts: Sequence[Draft], members: Sequence[int], number: int, base: str) -> str:
+def _heading(drafts: Sequence[Draft], members: Sequence[int], number: int, shown: int, base: str) -> str:
     images = [drafts[position].picture.image for position in members]
     taken = sorted({image.taken_on for image in images if image.taken_on})
     is_tagged = all(image.exam_hash or image.patient_hash for image in images)
@@ -205,11 +222,11 @@ def _heading(drafts: Sequence[Draft], members: Sequence[int], number: int, base:
         f"taken {taken[0]}" if taken else "",
         ("together by their tags" if is_tagged else "together by folder and name") if len(images) > 1 else "",
     ]
-    st.markdown(f"**Study {number + 1}** · {' · '.join(filter(None, words))}")
+    st.markdown(f"**Study {shown}** · {' · '.join(filter(None, words))}")
     st.caption(", ".join(plain(drafts[position].name) for position in members))
-    numbered = f"{base.strip()} {number + 1}" if base.strip() else ""
+    numbered = f"{base.strip()} {shown}" if base.strip() else ""
     own = st.text_input(
-        f"Name of study {number + 1}",
+        f"Name of study {shown}",
         max_chars=NAME_LENGTH_MOST,
         placeholder=numbered or "A name of its own, if it is to have one",
         key=f"new_name_{number}",
@@ -239,7 +256,10 @@ def _pictures(drafts: list[Draft], members: Sequence[int], *, is_drawn: bool) ->
     n_read = sum(draft.study >= 0 for draft in drafts)
     for position, image in zip(members, settled, strict=True):
         with st.container(border=True):
+            before = drafts[position].picture.found
             drafts[position] = _row(drafts[position], image, is_movable=n_read > 1)
+            if drafts[position].picture.found is not before:
+                st.rerun()  # it was read again, and what stands above is drawn of what it was
 
 
 def _row(draft: Draft, image: Image | None, *, is_movable: bool) -> Draft:
@@ -279,11 +299,12 @@ def _offer_studies(draft: Draft, key: str) -> None:
     drafts: list[Draft] = st.session_state[_DRAFTS]
     numbers = list(_groups(drafts))
     choices = [*numbers, max(numbers) + 1]
+    first = st.session_state.get(_SAVED, 0) + 1
     st.selectbox(
         "Study",
         choices,
         index=choices.index(draft.study),
-        format_func=lambda study: f"Study {numbers.index(study) + 1}" if study in numbers else "A new study",
+        format_func=lambda study: f"Study {numbers.index(study) + first}" if study in numbers else "A new study",
         key=key,
         on_change=_move,
         args=(draft.number, key),
@@ -319,14 +340,15 @@ def _options(draft: Draft, key: str) -> ReadingOptions:
         frame = int(columns[1].number_input("Frame", 1, image.n_frames, options.frame + 1, key=f"{key}_frame")) - 1
         columns[1].caption(f"of {image.n_frames}, for the models" if image.frames else f"of {image.n_frames}")
     if len(image.windows) > 1:
-        window = columns[2].selectbox(
+        # Of a file with a lookup table beside its windows the table counts, unless the reader wants a window.
+        chosen_window = columns[2].selectbox(
             "Window of the file",
-            range(len(image.windows)),
-            index=image.window_index or 0,
-            format_func=lambda number: _window_text(image.windows[number], number),
+            [_AS_IN_FILE, *range(len(image.windows))],
+            index=0 if window is None else window + 1,
+            format_func=lambda number: "As the file says" if number == _AS_IN_FILE else _window_text(image, number),
             key=f"{key}_window",
         )
-        window = options.window if window == image.window_index else window
+        window = None if chosen_window == _AS_IN_FILE else chosen_window
     return ReadingOptions(modality, frame, window)
 
 
@@ -368,7 +390,9 @@ def _read_again(draft: Draft, options: ReadingOptions) -> Draft:
             with_source=True,
             with_frames=True,
         )
-    same = next((intake for intake in found if intake.name == draft.name), None)
+    # Names are cut, so two members of one zip may share theirs.
+    sha256 = draft.picture.found.sha256
+    same = next((intake for intake in found if (intake.name, intake.sha256) == (draft.name, sha256)), None)
     if same is None or same.image is None:
         st.error(same.refused if same and same.refused else "The file cannot be read this way.")
         return draft
@@ -376,18 +400,20 @@ def _read_again(draft: Draft, options: ReadingOptions) -> Draft:
     return replace(draft, picture=picture, options=options)
 
 
-def _window_text(window: Window, number: int) -> str:
+def _window_text(image: Image, number: int) -> str:
+    window = image.windows[number]
     name = window.explanation or f"Window {number + 1}"
     return f"{name} (centre {window.center:g}, width {window.width:g})"
 
 
 def _missing_text(new: Sequence[NewStudy]) -> str:
     """What still keeps the studies from being saved, as one sentence; a missing name is said when they are."""
-    for number, study in enumerate(new):
+    n_saved = st.session_state.get(_SAVED, 0)
+    for shown, study in enumerate(new, start=n_saved + 1):
         try:
             new_studies.require_settled(replace(study, display_name=study.display_name or "without a name yet"))
         except InvalidInput as open_question:
-            return f"Study {number + 1}: {open_question}" if len(new) > 1 else str(open_question)
+            return f"Study {shown}: {open_question}" if n_saved + len(new) > 1 else str(open_question)
     return ""
 
 
@@ -401,6 +427,7 @@ def save(person: SignedIn, new: Sequence[NewStudy], groups: Sequence[Sequence[in
             for study_id in new_studies.save(database(), person, new):
                 stored = members[len(saved)]
                 saved.append(study_id)
+                st.session_state[_SAVED] = st.session_state.get(_SAVED, 0) + 1
                 files = [draft.file for draft in drafts]
                 drafts[:] = [draft for draft in drafts if draft.number not in stored]
                 still = {draft.file.path for draft in drafts if draft.study >= 0}

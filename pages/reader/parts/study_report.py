@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import streamlit as st
 
 from core.archive.results.diagnostic_report import export_diagnostic_report
-from core.evaluation.tables.of_cards import headline
+from core.evaluation.tables.of_cards import headline, measured_at
 from core.imaging.hanging import hang, label_on_frame
 from core.imaging.preprocess import heat_map
 from core.models.cards import WEAK, known_cards, leak_text, leaks_of, remarks_of, weak_texts
@@ -21,8 +21,8 @@ from core.reading.triage import TRIAGE_NOTE
 from core.records.archives.identity import has_identity
 from core.records.people.permissions import SignedIn
 from core.records.reads.frames import frame_pixels
-from core.records.reads.reads import Read, ai_visible, record_export
-from core.records.reads.studies import StoredStudy
+from core.records.reads.reads import Read, ai_visible, reads_of, record_export
+from core.records.reads.studies import StoredStudy, load_study
 from core.reports.content import (
     Attention,
     LanguageWords,
@@ -30,6 +30,7 @@ from core.reports.content import (
     ReportImage,
     ReportModel,
     ReportRead,
+    not_here_text,
     removed_text,
 )
 from core.reports.html import build_html
@@ -60,18 +61,26 @@ def gather(
         models=tuple(_models(answers, site)),
         site_name=site.site_name,
         is_synthetic=study.row.is_synthetic,
-        notes=tuple(_unanswered(study, answers, site)),
+        notes=(*_not_here(study), *_unanswered(study, answers, site)),
         language=tuple(_language(person, study, site)),
     )
 
 
-def offer(actor: SignedIn, study: StoredStudy, answers: Sequence[Answer], retained: Sequence[Read]) -> None:
-    """Two downloads, made when they are clicked. The file's name says the study's id, never its display name."""
+def _not_here(study: StoredStudy) -> Iterator[str]:
+    if study.n_not_here:
+        yield not_here_text(study.n_not_here)
+
+
+def offer(actor: SignedIn, study: StoredStudy) -> None:
+    """Two downloads, made when they are clicked of what holds then, which may be long after the page was drawn. The
+    file's name says the study's id, never its display name."""
     require("export_report")
     site, db = settings(), database()
 
     def made(what: str) -> bytes:
-        document = study_document(gather(actor, study, answers, retained, site))
+        now = load_study(db, actor, study.row.id)
+        answers = second_read.answers_of(db, actor, now) if ai_visible(db, actor, now.row.id) else []
+        document = study_document(gather(actor, now, answers, reads_of(db, actor, now.row.id), site))
         written = build_pdf(document) if what == "pdf" else build_html(document).encode()
         record_export(db, actor, study.row.id, what=what)
         return written
@@ -99,10 +108,8 @@ def _images(
     actor: SignedIn, study: StoredStudy, answers: Sequence[Answer], retained: Sequence[Read], site: Settings
 ) -> Iterator[ReportImage]:
     """In hanging order, each under the attention of the lead, or of the first model that read it; behind a clip its
-    other frames that a finding is marked on."""
-    marked = {
-        (mark.image_sha256, mark.frame) for read in retained for one in read.annotations.findings for mark in one.marks
-    }
+    other frames that are marked or measured on."""
+    marked = {(mark.image_sha256, mark.frame) for read in retained for mark in read.annotations.marks}
     leads, titles = second_read.leads_of(site, study, answers), second_read.titles(site)
     for place in hang([stored.image for stored in study.images]).places:
         if place.index is None:
@@ -129,6 +136,7 @@ def _read(read: Read) -> ReportRead:
     return ReportRead(
         read.kind, read.person_name, read.created_at, impressions, read.reading_mode, read.comment, read.is_amendment,
         answers_seen=read.answers_seen, sentence=read.sentence, density=read.density, annotations=read.annotations,
+        is_decision=read.is_decision,
     )  # fmt: skip
 
 
@@ -176,7 +184,8 @@ def _models(answers: Sequence[Answer], site: Settings) -> Iterator[ReportModel]:
             )  # fmt: skip
             continue
         point = operating_point(card, prediction.threshold, prediction.threshold_rule)
-        remarks, measured, is_weak = remarks_of(site, card), headline(card), bool(weak_texts(site, card))
+        measured = {**headline(card), **measured_at(card, point)}  # the calls at the threshold that stands beside them
+        remarks, is_weak = remarks_of(site, card), bool(weak_texts(site, card))
         yield ReportModel(
             card.model_id,
             card.title,

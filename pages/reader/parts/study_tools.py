@@ -12,7 +12,7 @@ from core.records.people.permissions import SignedIn
 from core.records.reads import studies
 from core.records.reads.studies import StoredImage, StoredStudy
 from core.records.reads.worklist import next_study, worklist
-from core.reports.content import warnings_of, when
+from core.reports.content import not_here_text, warnings_of, when
 from core.types import LATERALITIES, VIEWS, Modality
 from pages.parts.markdown import SIDE_WORDS, plain
 from pages.parts.messages import refusals_shown
@@ -70,7 +70,7 @@ def warnings(study: StoredStudy, labels: Mapping[str, str]) -> list[str]:
     for stored in study.images:
         for sentence in warnings_of(stored.image):
             told.setdefault(sentence, []).append(labels[stored.id])
-    lines = []
+    lines = [f":material/warning: {not_here_text(study.n_not_here)}"] if study.n_not_here else []
     for sentence, where in told.items():
         which = "" if len(where) == len(study.images) else f"**{plain(', '.join(where))}**: "
         lines.append(f":material/warning: {which}{plain(sentence)}")
@@ -166,10 +166,10 @@ def _correction(person: SignedIn, stored: StoredImage, position: int) -> None:
 
 def _deletion(person: SignedIn, study: StoredStudy) -> None:
     st.markdown("Deletes the pictures for good. Who did it, when and why is kept.")
-    reason = st.text_input("Reason", key="delete_reason", placeholder="Why?")
+    reason = st.text_input("Reason", key=f"delete_reason_{study.row.id}", placeholder="Why?")
     st.caption("The reason stays in the audit trail: name no patient in it.")
     why = None if reason.strip() else "Say why first."
-    if st.button("Delete this study", key="delete_study", disabled=bool(why), help=why):
+    if st.button("Delete this study", key=f"delete_study_{study.row.id}", disabled=bool(why), help=why):
         with refusals_shown():
             studies.delete_study(database(), person, study.row.id, reason=reason)
             st.switch_page("pages/reader/worklist.py")

@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from core.evaluation.published import published
+from core.evaluation.tables.of_cards import state_of
 from core.evaluation.tables.scores import safe_csv
 from core.models.cards import LEAKING, Card, leaks_of, read_test_scores
 from pages.parts import tables
@@ -64,12 +65,12 @@ def believable_table() -> str:
 
 
 def measured_of(cards: Sequence[Card]) -> dict[str, Measures]:
-    """Model -> every measure of its test scores, computed once for the same weights."""
-    return _measured(tuple((card.model_id, card.weights_sha256) for card in cards), cards)
+    """Model -> every measure of its test scores, computed once for the same cards and scores."""
+    return _measured(tuple(map(state_of, cards)), cards)
 
 
 @st.cache_data(max_entries=8, show_spinner="Measuring the models")
-def _measured(weights: tuple[tuple[str, str], ...], _cards: Sequence[Card]) -> dict[str, Measures]:
+def _measured(states: tuple[str, ...], _cards: Sequence[Card]) -> dict[str, Measures]:
     return {card.model_id: dict(measures_of(card)) for card in _cards}
 
 

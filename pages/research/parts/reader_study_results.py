@@ -23,6 +23,7 @@ from core.evaluation.statistics.reader_study_summary import (
     components_text,
     measure_title,
     moments_text,
+    not_inferior_sentences,
     odds_sentence,
     one_shot_sentence,
     sentence,
@@ -154,8 +155,13 @@ def _numbered_study(sha256: str, _content: bytes) -> ReaderStudy:
 
 def analyse_cached(study: ReaderStudy, *, cut: float | None, margin: float | None) -> Mapping[str, Any]:
     """`analyse` with the partial area, computed once for what it depends on."""
-    content = hashlib.sha256(study.scores.tobytes() + study.is_positive.tobytes() + repr(study.patients).encode())
-    return _analysed(content.hexdigest(), study.modalities, cut, margin, study)
+    return _analysed(key_of(study), study.modalities, cut, margin, study)
+
+
+def key_of(study: ReaderStudy) -> str:
+    """Of the reads, the truth and who is whose patient, every case of them."""
+    patients = "" if study.patients is None else "\0".join(map(str, study.patients))
+    return hashlib.sha256(study.scores.tobytes() + study.is_positive.tobytes() + patients.encode()).hexdigest()
 
 
 @st.cache_data(max_entries=16, ttl="1h", show_spinner="Analysing the reads")
@@ -232,8 +238,8 @@ def _draw_areas(study: ReaderStudy, summary: Mapping[str, Any], margin: float) -
     if "dbm" in area:
         dbm = area["dbm"]
         st.caption(f"DBM, area: F({dbm['df1']}, {dbm['df2']:.1f}) = {dbm['f']:.3f}, p {dbm['p']:.3g}.")
-    for pair, p in area.get("not_inferior", {}).items():
-        st.markdown(f"Not inferior by {margin:g}, {plain(pair)} (the first to the second): one-sided p {p:.3g}")
+    for said in not_inferior_sentences(area):
+        st.markdown(f"Margin {margin:g}. {plain(said)}")
     if study.fully_crossed:
         with st.expander("Power of another study like this one", icon=":material/calculate:", key="rs_next"):
             _draw_power(study, area)

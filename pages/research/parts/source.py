@@ -18,6 +18,7 @@ from core.evaluation.tables.cohort import (
     cohort_of_upload,
     group_cards,
 )
+from core.evaluation.tables.of_cards import state_of
 from core.evaluation.tables.scores import Scale, label_names, left_out_columns, read_scores
 from core.models.cards import all_cards, candidate_cards
 from core.records.reads.reader_scores import MALIGNANT, reader_scores
@@ -74,7 +75,7 @@ def cohort_of(chosen: str) -> Cohort:
         return _readers_cohort()
     group = groups[chosen]
     with refusals_shown(stops=True):
-        cohort = _cohort_of_cards(tuple(card.weights_sha256 for card in group.cards), group)
+        cohort = _cohort_of_cards(tuple(map(state_of, group.cards)), group)
     if cohort is None:
         st.info(
             "The models of this data set come without the scores of their test cases, so there is nothing to compare. "
@@ -194,5 +195,5 @@ def _cohort_of_upload(sha256: str, positive: str | None, scales: tuple[tuple[str
 
 
 @st.cache_resource(max_entries=6, ttl="2h", show_spinner="Reading the test scores")
-def _cohort_of_cards(weights: tuple[str, ...], _group: CardGroup) -> Cohort | None:
+def _cohort_of_cards(states: tuple[str, ...], _group: CardGroup) -> Cohort | None:
     return cohort_of_cards(_group)

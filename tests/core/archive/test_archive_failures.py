@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
@@ -19,7 +19,7 @@ from record_site import Somebody, add_person, answer, explanation, picture
 from sqlalchemy import Connection, select, update
 
 from core.archive import arrivals, dicomweb, sending
-from core.archive.archives import Archive, ArchiveAddress, Credentials, name_archive, remove_archive
+from core.archive.archives import Archive, ArchiveAddress, Credentials, credentials_of, name_archive, remove_archive
 from core.archive.dicomweb import Criteria, DicomWeb, FoundInstance
 from core.errors import ArchiveAway, ArchiveRefused, Conflict, InvalidInput, NotAllowed
 from core.imaging.dicom.source import OF_STUDY
@@ -390,6 +390,21 @@ def test_a_success_that_the_archive_does_not_show_is_no_delivery(
     assert len(stub.stored) == 2 and stub.stored[0] == stub.stored[1], "the same bytes under the same number"
 
 
+def test_a_result_that_cannot_be_made_is_failed_with_a_sentence_and_holds_up_no_other(
+    db: Database, ada: Somebody, stub: Stub, archive_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def impossible(*_: object) -> None:
+        raise ValueError(f"first_mapped_value of {SECRET}")
+
+    study_id = read_study(db, ada, archive_id)
+    with monkeypatch.context() as broken:
+        broken.setattr(sending, "_object", impossible)
+        row = sent(db, ada, study_id)
+    assert row.state == "failed" and "cannot be made" in row.message and SECRET not in row.message
+    outbox.send_again(db, ada, row.id)
+    assert sent(db, ada, study_id).state == "done"
+
+
 def test_a_result_that_the_archive_refuses_is_failed_and_can_be_sent_again(
     db: Database, ada: Somebody, stub: Stub, archive_id: int
 ) -> None:
@@ -400,6 +415,36 @@ def test_a_result_that_the_archive_refuses_is_failed_and_can_be_sent_again(
     stub.broken = ""
     outbox.send_again(db, ada, row.id)
     assert sent(db, ada, study_id).state == "done"
+
+
+def test_credentials_that_cannot_be_read_now_end_neither_a_fetch_nor_a_result(
+    db: Database, ada: Somebody, stub: Stub, archive_id: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study_id = read_study(db, ada, archive_id)
+    fill(stub)
+    arrivals.fetch(db, ada, archive_id, f"{STUDY}.2")
+    with monkeypatch.context() as gone:
+        away = replace(db.settings, archive_credentials_file=str(tmp_path / "being written"))
+        for module in (arrivals, sending):
+            gone.setattr(module, "credentials_of", lambda _, name: credentials_of(away, name))
+        row, result = asked(db, ada, archive_id), sent(db, ada, study_id)
+    assert row.state == result.state == "queued" and "cannot be read" in row.message + result.message
+    assert asked(db, ada, archive_id).state == "failed", "the study that the archive sent is another"
+    assert sent(db, ada, study_id).state == "done"
+
+
+def test_a_full_disk_ends_no_fetch(
+    db: Database, ada: Somebody, stub: Stub, archive_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    fill(stub)
+    arrivals.fetch(db, ada, archive_id, STUDY)
+    with monkeypatch.context() as disk:
+        disk.setattr(DicomWeb, "fetch", full)
+        assert asked(db, ada, archive_id).state == "queued"
+    assert asked(db, ada, archive_id).state == "done"
 
 
 def test_nothing_goes_to_an_archive_that_is_named_no_more(

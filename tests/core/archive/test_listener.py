@@ -7,19 +7,22 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from socket import SHUT_RDWR
 from typing import Any
 
 import pytest
 from made_images import MG, dicom, stored_mammogram
 from pydicom import dcmread
-from pynetdicom import AE, _config
-from record_site import Somebody, add_person
-from sqlalchemy import update
+from pynetdicom import AE, _config, evt
+from record_site import CALM, Somebody, add_person
+from sqlalchemy import insert, update
 
 from core.__main__ import main
 from core.archive import arrivals, listener, pushed
@@ -33,7 +36,8 @@ from core.records import site_settings
 from core.records.archives import identity
 from core.records.database import tables
 from core.records.database.db import Database, open_database
-from core.records.reads import studies
+from core.records.database.image_store import ImageStore
+from core.records.reads import reads, studies
 from core.settings import MIB, REPOSITORY, Settings
 
 ROOT = "1.2.826.0.1.3680043.8.498.5"
@@ -118,12 +122,40 @@ def test_what_an_archive_sends_becomes_one_study_once_nothing_more_comes(
     assert row.study_id and identity.show_identity(db, ada, row.study_id).study["PatientID"] == "P-4711"
     assert left(db) == []
     names = "".join(str(path) for path in db.settings.state_dir.rglob("*"))
-    assert ROOT not in names and "4711" not in names
+    assert ROOT not in names and "P-4711" not in names
 
     assert send(port, view(1, "R"), view(3, "R", ViewPosition="MLO")) == [0, 0]
     row = made(db, ada)
     assert row.message == "It was here already. The archive has 1 more image of it."
+    assert row.study_id and studies.load_study(db, ada, row.study_id).n_not_here == 1
+    for corrected in (view(1, "L"), view(1, "R", PatientID="another"), view(1, "R", ViewPosition="MLO")):
+        assert send(port, corrected, view(2, "L")) == [0, 0]
+        row = made(db, ada)
+        assert row.message.startswith("It was here already. 1 image of it came again with another patient, side, view")
     assert len(studies.list_studies(db, ada)) == 1 and left(db) == []
+    assert studies.load_study(db, ada, row.study_id).n_not_here == 1, "it still is not"
+
+
+def test_what_this_site_has_made_itself_is_no_image_that_is_missing_here(
+    db: Database, ada: Somebody, port: int, archive_id: int
+) -> None:
+    """An archive that sends on what it stores sends a picture of our results, too."""
+    assert send(port, view(1)) == [0]
+    study_id = made(db, ada).study_id
+    assert study_id is not None
+    read_id = reads.record_first_read(db, ada, study_id, {"R": CALM})
+    with db.begin() as connection:
+        connection.execute(
+            insert(tables.outbox).values(
+                study_id=study_id, read_id=read_id, archive_id=archive_id, kind="sc", image=1, state="done",
+                sop_instance_uid=f"{ROOT}.1.1.2", message="", attempts=1, tries=0, created_at=tables.now(),
+            )
+        )  # fmt: skip
+    for files in ([view(2)], [view(1), view(2)]):
+        assert send(port, *files) == [0] * len(files)
+        row = made(db, ada)
+        assert (row.state, row.message, row.study_id) == ("done", "It was here already.", study_id)
+    assert studies.load_study(db, ada, study_id).n_not_here == 0 and left(db) == []
 
 
 def test_who_may_send_is_asked_of_the_database_for_each_association(
@@ -221,6 +253,42 @@ def test_an_object_larger_than_a_file_may_be_is_not_taken(
     assert left(db) == []
 
 
+@pytest.mark.parametrize("is_cut_off", [True, False])
+def test_what_an_association_had_begun_to_send_goes_with_it(
+    db: Database, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_cut_off: bool
+) -> None:
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(begun))
+    large = dcmread(BytesIO(view()))
+    large.add_new(0x00091010, "OB", bytes(4 * MIB))
+    seen: list[Path] = []
+    sent = [0]
+
+    def watched(event: Any) -> None:
+        """After the first megabyte: wait until the other side has begun to write it."""
+        sent[0] += len(event.data)
+        if sent[0] < MIB or seen:
+            return
+        until = time.monotonic() + 20
+        while not seen and time.monotonic() < until:
+            seen.extend(begun.glob("*.dcm"))
+            time.sleep(0.01)
+        if not is_cut_off:
+            association.dul.socket.socket.shutdown(SHUT_RDWR)
+
+    if is_cut_off:
+        monkeypatch.setattr(listener, "HEADER_ROOM", (2 - db.settings.upload_mib) * MIB)
+    with associated(port) as association:
+        association.bind(evt.EVT_DATA_SENT, watched)
+        assert "Status" not in association.send_c_store(large)
+    until = time.monotonic() + 20
+    while list(begun.iterdir()):
+        assert time.monotonic() < until, "the temporary file stays"
+        time.sleep(0.05)
+    assert seen and left(db) == []
+
+
 def test_an_exam_that_cannot_be_read_is_failed_and_leaves_no_file(
     db: Database, ada: Somebody, port: int, archive_id: int
 ) -> None:
@@ -228,10 +296,45 @@ def test_an_exam_that_cannot_be_read_is_failed_and_leaves_no_file(
     row = made(db, ada)
     assert row.state == "failed" and "None of the 1 images could be read" in row.message
     assert left(db) == []
+
+
+def again(db: Database, ada: Somebody) -> arrivals.ArrivalRow:
+    """The newest arrival, after another turn of the worker at which it is due."""
+    with db.begin() as connection:
+        connection.execute(update(tables.arrival).values(due_at=None))
+    assert arrivals.process_next(db, **WHO)
+    return arrivals.recent_arrivals(db, ada)[0]
+
+
+def test_an_exam_waits_with_its_files_while_the_disk_is_full(
+    db: Database, ada: Somebody, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    assert send(port, view()) == [0]
+    for place, turn in ((ImageStore, made), (arrivals.pushed, again)):
+        with monkeypatch.context() as disk:
+            disk.setattr(place, "put" if place is ImageStore else "taken", full)
+            row = turn(db, ada)
+        assert row.state == "queued" and "no space left" in row.message and len(left(db)) == 1
+    assert again(db, ada).state == "done" and left(db) == []
+
+
+def test_nothing_is_taken_or_lost_while_nobody_may_answer_for_it(
+    db: Database, ada: Somebody, port: int, archive_id: int
+) -> None:
+    grace = add_person(db, "Grace", "administrator")
     assert send(port, view()) == [0]
     with db.begin() as connection:
-        connection.execute(update(tables.person).values(roles=["radiologist"]))
-    assert made(db, ada).state == "failed", "who let it send is no administrator any more"
+        connection.execute(update(tables.person).where(tables.person.c.name == "Ada").values(roles=["radiologist"]))
+    row = made(db, ada)
+    assert row.state == "queued" and "switches off and on" in row.message and len(left(db)) == 1
+    assert send(port, view(study=2)) == [listener.NOT_AUTHORISED] and len(left(db)) == 1
+    for pushes in (False, True):
+        change_archive(db, grace, archive_id, replace(ADDRESS, pushes=pushes))
+    assert again(db, ada).state == "done" and left(db) == []
+    assert send(port, view(study=2)) == [0]
 
 
 def test_what_a_process_that_died_left_is_removed_and_what_waits_stays(db: Database, ada: Somebody, port: int) -> None:

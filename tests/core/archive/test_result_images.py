@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import subprocess
 from base64 import b64encode
 from collections.abc import Sequence
@@ -31,10 +32,13 @@ from core.errors import NotFound
 from core.findings.marks import mask_of, sizes
 from core.findings.proposals import Proposal
 from core.imaging.decoded import Limits
+from core.imaging.dicom.grey_scale import lookup_table
 from core.imaging.dicom.read import read_dicom
 from core.imaging.dicom.source import DISPLAY, read_display
+from core.imaging.intake import read_upload
 from core.imaging.overlay import to_uint8
 from core.records.archives.outbox import RESULT_KINDS
+from core.settings import Settings
 from core.types import Image, Modality
 
 UIDS = {"series_uid": "2.25.1", "uid": "2.25.2"}
@@ -124,6 +128,44 @@ def test_what_takes_the_place_of_the_files_own_display_says_the_same(tmp_path: P
     assert item.LUTData[-2:] == b"\xff\xff" and "WindowCenter" not in found.SoftcopyVOILUTSequence[0]
     found = state(image=shown(window=None))
     assert "SoftcopyVOILUTSequence" not in found and found.PresentationLUTShape == "IDENTITY"
+
+
+@pytest.mark.parametrize(("first", "n"), [(-1024, 4096), (-32768, 40000), (-1, 65536)])
+def test_a_table_that_begins_below_zero_begins_there_in_the_state(tmp_path: Path, first: int, n: int) -> None:
+    table = {"first": first, "bits": 16, "entries": b64encode(np.arange(n, dtype="<u2").tobytes()).decode()}
+    found = dcmread(saved(state(image=shown(voi_table=table, modality_table=table)), tmp_path))
+    for item in (found.SoftcopyVOILUTSequence[0].VOILUTSequence[0], found.ModalityLUTSequence[0]):
+        made = lookup_table(item, "LUT", is_signed=True)
+        assert item["LUTDescriptor"].VR == "SS" and item.LUTDescriptor[1] == first
+        assert (made.first, len(made.entries), made.entries[-1]) == (first, n, n - 1)
+
+
+def test_a_table_is_read_for_a_state_as_it_shows_the_picture() -> None:
+    """The values that go in are below zero by the rescale intercept, not by how the samples are stored."""
+    item = voi_table()
+    item.LUTDescriptor = [4096, 65536 - 1024, 12]
+    item["LUTDescriptor"].VR = "US"
+    stored = np.tile(np.arange(0, 4096, 32, dtype=np.uint16), (100, 1))
+    numbers = {"SOPInstanceUID": "1.2.3.4.1", "SeriesInstanceUID": "1.2.3.4", "StudyInstanceUID": "1.2.3"}
+    tags = {"RescaleSlope": 1, "RescaleIntercept": -1024, "VOILUTSequence": [item]}
+    (found,) = read_upload(dicom(stored, **numbers, **tags), "a.dcm", settings=Settings(), with_source=True)
+    assert json.loads(found.source[DISPLAY])["voi_table"]["first"] == -1024, found.refused
+    assert found.image is not None and float(found.image.pixels.max()) > 0.99
+
+
+@pytest.mark.parametrize("slope", ["1\\1", "1,5", ""])
+def test_a_number_that_the_picture_is_shown_by_is_read_for_a_state_too(slope: str) -> None:
+    data = dicom(stored_mammogram(seed=1), RescaleSlope="2.5", RescaleIntercept="0", WindowCenter=500, WindowWidth=900,
+                 SOPInstanceUID="1.2.3.4.1", SeriesInstanceUID="1.2.3.4", StudyInstanceUID="1.2.3")  # fmt: skip
+    at = data.index(b"\x28\x00\x53\x10DS", 132) + 6
+    (length,) = struct.unpack_from("<H", data, at)
+    text = slope.encode().ljust(len(slope) + len(slope) % 2)
+    data = data[:at] + struct.pack("<H", len(text)) + text + data[at + 2 + length :]
+    (plain,) = read_upload(data, "a.dcm", settings=Settings())
+    (sourced,) = read_upload(data, "a.dcm", settings=Settings(), with_source=True)
+    assert plain.image is not None and sourced.image is not None, sourced.refused
+    assert np.array_equal(plain.image.pixels, sourced.image.pixels)
+    assert json.loads(sourced.source[DISPLAY])["slope"] == (1.5 if "," in slope else 1.0)
 
 
 def test_pixels_that_are_not_square_stay_so() -> None:

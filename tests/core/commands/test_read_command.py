@@ -78,7 +78,17 @@ def test_every_live_model_of_the_modality_answers(ultrasound_read: tuple[dict, P
         assert prediction["leaks"] == []  # nothing that leaks is shipped
         assert prediction["remarks"] or not prediction["weak"]  # a threshold that misses its promise is a remark, too
     assert (image["lead"], image["lead_note"]) == ("ultrasound-ensemble-two-collections", None)
-    assert models["ultrasound-ensemble"]["weak"] is False and models["ultrasound-cnn"]["weak"] is True
+    assert models["ultrasound-ensemble"]["weak"] is False and models["ultrasound-cnn"]["weak"] is False
+
+
+def test_a_weak_model_is_said_to_be_weak_beside_its_answer(test_data: Path) -> None:
+    path = min((test_data / "data" / "mammography" / "rsna").rglob("*.webp"))
+    done = run(path, "--modality", "mammography")
+    assert done.returncode == 0, done.stderr
+    (image,) = json.loads(done.stdout)["images"]
+    (prediction,) = image["predictions"]
+    assert prediction["model_id"] == "mammography-ensemble-rsna" and prediction["weak"] is True
+    assert any(remark.startswith("Weak: AUC") for remark in prediction["remarks"])
 
 
 def test_heat_maps_have_the_size_of_the_image(ultrasound_read: tuple[dict, Path, Path]) -> None:

@@ -260,3 +260,17 @@ def test_readers_and_modalities_that_may_be_one_are_refused_with_their_rows(colu
     began = ["BEGIN DATA:", "-1,1,0,1", "A,1,x,1", "a,1,x,1" if column == "reader" else "A,1,X,1"]
     with pytest.raises(InvalidInput, match="Rows 3, 4"):
         read_study("\n".join(began).encode())
+
+
+def test_of_patients_with_several_cases_neither_dbm_nor_the_u_statistics_p_is_printed(
+    table: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head, *rows = table.read_text().splitlines()
+    place = head.split(",").index("case")
+    with_patients = [f"{row},p{int(row.split(',')[place]) // 2}" for row in rows]
+    table.write_text("\n".join([f"{head},patient", *with_patients]))
+    assert main(["reader-study", "analyse", str(table), "--margin", "0.5"]) == 0
+    text = capsys.readouterr().out
+    assert "here patients have several" in text and "DBM (" not in text
+    assert not any(", z " in line or "variance 0" in line for line in text.splitlines() if line.startswith("  1 vs 2"))
+    assert '"not inferior by the margin": ' in text and ", shown at 0.025" in text

@@ -124,8 +124,9 @@ def test_drift_needs_its_least_values_and_rings_at_its_line() -> None:
 def test_areas_of_a_shadow_model_need_two_of_each_class(positives: int, n: int, is_tested: bool) -> None:
     labels = [1.0] * positives + [0.0] * (n - positives)
     scores = np.linspace(0.9, 0.1, n)
-    rows = {"patient": range(n), "label": labels, "live": scores, "shadow": scores[::-1], "live_called": True}
-    found = compare_shadow(pd.DataFrame({**rows, "shadow_called": [True] * (n - 1) + [False]}))
+    rows = {"study": range(n), "patient": range(n), "label": labels, "live": scores, "shadow": scores[::-1]}
+    called = {"live_called": True, "shadow_called": [True] * (n - 1) + [False]}
+    found = compare_shadow(pd.DataFrame({**rows, **called}))
     assert (found.test is not None) is is_tested and found.disagreement == pytest.approx(1 / n)
 
 
@@ -138,9 +139,9 @@ def test_scores_are_from_0_to_1_and_both_ends_are_scores(score: float) -> None:
 
 
 def shadowed(live: list[float], shadow: list[float], labels: list[float]) -> ShadowComparison:
-    called = dict.fromkeys(("live_called", "shadow_called"), True)
+    n, called = range(len(live)), dict.fromkeys(("live_called", "shadow_called"), True)
     return compare_shadow(
-        pd.DataFrame({"patient": range(len(live)), "label": labels, "live": live, "shadow": shadow, **called})
+        pd.DataFrame({"study": n, "patient": n, "label": labels, "live": live, "shadow": shadow, **called})
     )
 
 

@@ -121,6 +121,14 @@ def test_small_subgroups_are_grey_and_those_of_one_class_have_no_area():
     assert colours["site: small"] == base.GREYED
 
 
+def test_a_forest_says_whether_a_class_is_missing_or_has_too_few_cases():
+    labels = np.array([1] * 4 + [0] * 20 + [1] * 10)
+    values = np.repeat(["few", "one"], [24, 10])
+    groups = subgroups("site", values, labels, np.linspace(0, 1, 34))
+    said = {note.y.split(" (")[0]: note.text for note in table_charts.forest_figure(groups).layout.annotations}
+    assert said == {"site: few": "fewer than 5 of a class", "site: one": "one class only"}
+
+
 def test_numbers_are_banded_into_quarters_and_names_left_alone():
     bands = number_bands(np.array([str(number) for number in range(40)] + ["?"]))
     assert list(dict.fromkeys(bands)) == ["0 to below 10", "10 to below 20", "20 to below 29", "29 to 39", ""]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -71,7 +72,8 @@ def numbers() -> ComparisonCache:
 
 def fake_cards(tmp_path: Path, *, relabel: bool = False) -> list[Card]:
     """The shipped card twice: the second model lacks one case and calls every third one worse."""
-    card = next(card for card in all_cards(Settings()) if len(card.classes) == 3 and card.data.name)
+    cards_here = (card for card in all_cards(Settings()) if not card.data.folds)
+    card = next(card for card in cards_here if len(card.classes) == 3 and card.data.name)
     scores = pd.read_csv(card.folder / f"{card.weights_sha256[:8]}.test_scores.csv")
     cards = []
     for name, table in (("one", scores), ("two", scores.iloc[1:])):
@@ -115,10 +117,34 @@ def test_scores_of_measured_findings_stand_beside_the_models_of_their_cases(tmp_
     assert np.isnan(both.table.scorers[PROPOSED_SCORERS[0]][:8]).all()
 
 
+def test_numbers_are_kept_under_all_that_is_said_of_their_scorers(tmp_path: Path) -> None:
+    (group,) = group_cards(fake_cards(tmp_path))
+    cohort = cohort_of_cards(group)
+    assert cohort is not None and cohort_of_cards(group).key == cohort.key
+    scorers = {f"new {name}": one for name, one in cohort.table.scorers.items()}
+    for other in (
+        replace(cohort, table=replace(cohort.table, scorers=scorers)),
+        replace(cohort, thresholds=dict.fromkeys(cohort.names, 0.123)),
+        replace(cohort, thresholds={name: np.full(cohort.table.n, 0.1) for name in cohort.names}),
+        replace(cohort, leaks={"one": ("Patients lie in two splits.",)}),
+        replace(cohort, titles={"one": "Another title"}),
+    ):
+        assert other.key != cohort.key
+
+
 def test_the_data_set_with_most_models_is_offered_first(tmp_path: Path) -> None:
     cards = fake_cards(tmp_path)
     alone = changed(cards[0], data={"name": "another", "sha256": "0" * 64})
     assert [len(group.cards) for group in group_cards([alone, *cards])] == [len(cards), 1]
+
+
+def test_the_data_set_with_most_models_that_can_read_is_offered_before_one_with_more_that_are_measured_only(
+    tmp_path: Path,
+) -> None:
+    measured_only = fake_cards(tmp_path)
+    reader = next(card for card in all_cards(Settings()) if card.has_weights)
+    assert not any(card.has_weights for card in measured_only)
+    assert [group.cards for group in group_cards([*measured_only, reader])] == [(reader,), tuple(measured_only)]
 
 
 def test_models_tested_in_folds_stand_apart_from_those_tested_on_a_split(tmp_path: Path) -> None:

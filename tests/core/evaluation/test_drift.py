@@ -64,6 +64,15 @@ def test_a_shift_rings_and_the_test_beside_it_is_scipy_s() -> None:
     assert not shift_of_numbers([0.5] * 50, [0.5] * 50).is_alarm
 
 
+def test_values_above_one_that_much_of_the_reference_shares_are_a_bin_of_their_own() -> None:
+    assert shift_of_numbers([1024.0] * 100, [3000.0] * 60).is_alarm
+    shared_top = [*range(50), *[100] * 50]
+    assert shift_of_numbers(shared_top, [*range(25), *[100] * 25, *[200] * 50]).is_alarm
+    assert shift_of_numbers([1024.0] * 100, [512.0] * 60).is_alarm
+    assert not shift_of_numbers([1024.0] * 100, [1024.0] * 60).is_alarm
+    assert not shift_of_numbers(shared_top, shared_top).is_alarm
+
+
 def test_a_vendor_that_was_never_there_rings_and_few_values_say_only_their_number() -> None:
     assert shift_of_text(["A"] * 200, ["A"] * 100 + ["new"] * 100).is_alarm
     few = shift_of_text(["A"] * 200, ["new"] * (LEAST - 1))

@@ -176,6 +176,20 @@ def test_net_benefit_is_drawn_from_a_little_below_nothing() -> None:
     assert not curves.decision_figure({}).data
 
 
+def test_acting_on_everybody_is_drawn_for_each_prevalence_and_the_axis_holds_every_curve() -> None:
+    of_all = decision_curve(LABELS, SCORES)
+    few = np.flatnonzero(LABELS)[:2].tolist() + np.flatnonzero(LABELS == 0).tolist()
+    of_few = decision_curve(LABELS[few], SCORES[few])
+    figure = curves.decision_figure({"few": of_few, "all": of_all, "again": of_all})
+    guides = {trace.name: trace.y for trace in figure.data if trace.name.startswith("act on everybody")}
+    assert list(guides) == [
+        f"act on everybody, prevalence {100 * one.positives / one.n:.1f} %" for one in (of_few, of_all)
+    ]
+    assert all(np.allclose(drawn, one.treat_all) for drawn, one in zip(guides.values(), (of_few, of_all), strict=True))
+    top = max(max(one.net_benefit.max(), one.treat_all[0]) for one in (of_few, of_all))
+    assert figure.layout.yaxis.range[1] == pytest.approx(1.1 * top)
+
+
 def test_a_forest_has_room_for_every_group_and_both_sides_of_each_interval() -> None:
     groups = subgroups("site", np.where(np.arange(80) < 40, "a", "b"), LABELS, SCORES, threshold=0.5, resamples=20)
     figure = tables.forest_figure(groups)

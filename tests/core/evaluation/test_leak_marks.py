@@ -36,7 +36,7 @@ def with_data(card: Card, name: str, **data: Any) -> Card:
 
 
 def shipped() -> Card:
-    return next(card for card in all_cards(Settings()) if card.model_id == "ultrasound-cnn")
+    return next(card for card in all_cards(Settings()) if card.model_id == "ultrasound-cnn4")
 
 
 @pytest.fixture
@@ -91,6 +91,9 @@ def test_a_download_says_what_it_was_computed_from_and_which_scorer_leaks(cohort
     assert list(by_scorer["weights_sha256"]) == [cohort.weights["clean"], cohort.weights["flattered"]]
     whole = of.stated_in(pd.DataFrame({"first": ["clean"], "second": ["flattered"]}))
     assert whole["leaking_split"][0] == "flattered" and cohort.weights["clean"] in whole["weights_sha256"][0]
+    own = of.stated_in(pd.DataFrame({"case": ["a", "b"], "split": ["train", "test"], "data_set": ["x", "y"]}))
+    assert list(own["split in the table"]) == ["train", "test"] and list(own["data_set in the table"]) == ["x", "y"]
+    assert set(own["split"]) == {"test"} and set(own["data_set"]) == {cohort.dataset}
 
 
 @sqlite_only

@@ -11,7 +11,7 @@ from core.models.card_cases import read_cases
 from core.models.cards import read_card
 from core.settings import REPOSITORY
 
-SHIPPED = read_card(REPOSITORY / "weights" / "ultrasound-cnn")
+SHIPPED = read_card(REPOSITORY / "weights" / "ultrasound-cnn4")
 A, B, NEAR = "a" * 64, "b" * 64, "b" * 63 + "a"
 
 

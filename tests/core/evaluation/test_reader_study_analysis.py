@@ -407,7 +407,7 @@ def test_pseudovalues_of_three_modalities_say_what_the_jackknife_covariances_say
 
 
 def test_a_u_statistic_in_words_has_its_interval_and_a_difference_its_p() -> None:
-    one = {"name": "aided", "value": 0.1, "variance": 0.0025, "is_difference": False}
+    one = {"name": "aided", "value": 0.1, "variance": 0.0025, "is_difference": False, "is_one_case_each": True}
     assert one_shot_sentence(one) == "aided: +0.1000 (+0.0020 to +0.1980), se 0.0500"
     assert one_shot_sentence(one | {"is_difference": True}).endswith("se 0.0500, z 2.000, normal, p 0.0455")
     assert one_shot_sentence(one | {"is_difference": True, "variance": -1e-9}).endswith(

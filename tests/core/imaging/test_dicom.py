@@ -207,6 +207,15 @@ def test_orientation_says_side_and_view_where_nothing_else_does(
     assert (decoded.laterality, decoded.view) == (laterality, view)
 
 
+def test_an_orientation_whose_columns_run_outwards_or_upwards_says_nothing_of_the_side() -> None:
+    for view, columns in (("SIO", "FL"), ("ISO", "FL"), ("MLO", "HL")):
+        value = MultiValue(str, ["A", columns])
+        decoded = read(dicom(STORED, ImageLaterality=None, ViewPosition=view, PatientOrientation=value))
+        assert decoded.laterality is None, view
+        decoded = read(dicom(STORED, ImageLaterality="L", ViewPosition=view, PatientOrientation=value))
+        assert decoded.laterality == "L" and not any("contradict" in warning for warning in decoded.warnings), view
+
+
 def test_contradicting_sides_are_warned_of() -> None:
     decoded = read(dicom(STORED, PatientOrientation=MultiValue(str, ["A", "R"])))
     assert decoded.laterality == "R" and any("contradict" in warning for warning in decoded.warnings)

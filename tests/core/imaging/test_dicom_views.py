@@ -225,6 +225,22 @@ def test_regions_of_different_scale_have_no_spacing_in_common(
     assert any("different scale" in sentence for sentence in decoded.warnings) == is_mixed
 
 
+@pytest.mark.parametrize(("unit", "is_strip"), [(3, False), (0, False), (4, True), (5, True)])
+def test_a_strip_beside_the_picture_is_said_to_have_no_millimetres(unit: int, is_strip: bool) -> None:
+    """Seconds and hertz; a bar of colours has no unit across."""
+    strip = region(0.01, unit)
+    for edge, end in (("MinX0", 0), ("MinY0", 0), ("MaxX1", 9), ("MaxY1", 9)):
+        setattr(strip, f"RegionLocation{edge}", end)
+    tags: dict[str, Any] = {"SOPClassUID": US, "Modality": "US"}
+    found = read(**tags, SequenceOfUltrasoundRegions=Sequence([region(0.008), strip])).warnings
+    assert any("Doppler" in one for one in found) == is_strip
+    alone = read(**tags, SequenceOfUltrasoundRegions=Sequence([strip])).warnings
+    assert not any("Doppler" in one for one in alone), "there are no millimetres at all, or it is the picture"
+    strip.RegionLocationMinX0, strip.RegionLocationMaxX1 = 9000, 9999
+    beyond = read(**tags, SequenceOfUltrasoundRegions=Sequence([region(0.008), strip])).warnings
+    assert not any("Doppler" in one for one in beyond)
+
+
 def test_where_the_picture_lies_comes_with_it_from_the_decoding_process_and_what_lies_outside_of_it_does_not() -> None:
     regions = [region(0.008), region(0.008), region(0.008)]
     for item, (left, top, right, bottom) in zip(regions, [(2, 3, 20, 30), (0, 0, 9, 9999), (5, 5, 5, 9)], strict=True):

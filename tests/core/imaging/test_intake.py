@@ -28,7 +28,7 @@ from core.imaging.sniff import kind_of
 from core.imaging.zip_members import members
 from core.models.aggregate import counts_for_breast
 from core.reports.content import warnings_of
-from core.settings import REPOSITORY, Settings
+from core.settings import MIB, REPOSITORY, Settings
 from core.types import Image, Modality
 
 SETTINGS = Settings()
@@ -227,6 +227,22 @@ def test_the_whole_study_is_capped() -> None:
     (intake,) = read_upload(zipped({"a": os.urandom(1 << 20), "b": PNG}), "a.zip", settings=small)
     assert "1 MiB" in (intake.refused or "")
     assert "1 MiB" in (read_upload(b"\0" * (2 << 20), "a", settings=replace(SETTINGS, upload_mib=1))[0].refused or "")
+
+
+def test_the_pictures_of_a_study_are_capped_however_small_their_files_are(tmp_path: Path) -> None:
+    """As float32 each of these takes 1.1 of the 2 MiB that the pictures of a study of 1 MiB of files may take."""
+    for number in range(3):
+        (tmp_path / f"{number}.png").write_bytes(encoded(mammogram(600, 480, seed=number)))
+    small = replace(SETTINGS, study_mib=1)
+    found = read_study([tmp_path], settings=small)
+    assert sum(one.image is not None for one in found) == 1
+    assert all(one.image or "may take 2 MiB here" in (one.refused or "") for one in found)
+    assert read_study([tmp_path / "2.png"], settings=small)[0].image is not None
+    room = 2 * MIB - 600 * 480 * 4  # what is kept beside it, and a byte more
+    assert [
+        read_upload(tmp_path / "2.png", "2.png", settings=small, taken=taken)[0].image is not None
+        for taken in (room, room + 1)
+    ] == [True, False]
 
 
 @pytest.mark.parametrize("kind", [Path, bytes])
@@ -450,6 +466,26 @@ def test_pixels_that_nobody_can_know_are_read_by_no_model_whatever_they_show() -
     )
     assert image.modality is Modality.ULTRASOUND and image.unread in image.warnings
     assert not image.is_read_by(Modality.ULTRASOUND)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "said"),
+    [
+        (["A", "F"], ""),
+        (["A", "R"], ""),
+        (["A", "H"], "upside down"),
+        (["P", "HL"], "upside down"),
+        (["F", "A"], "on its side"),
+    ],
+)
+def test_a_mammogram_that_is_stored_upside_down_or_on_its_side_is_said(orientation: list[str], said: str) -> None:
+    tags = {"PatientOrientation": orientation, "ImageLaterality": "L", "ViewPosition": "ML"}
+    image = image_of(dicom(stored_mammogram(), **tags))
+    turned = [
+        warning for warning in image.warnings if "stored upside down" in warning or "stored on its side" in warning
+    ]
+    assert len(turned) == bool(said) and said in "".join(turned)
+    assert image.laterality == "L" and not any("contradict each other on the side" in one for one in image.warnings)
 
 
 @pytest.mark.parametrize(("direction", "is_said"), [("P", True), ("A", False)])

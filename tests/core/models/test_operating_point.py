@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from made_cards import changed, made_card
 
-from core.evaluation.tables.of_cards import headline, measured_at, site_operating_point
+from core.evaluation.tables.of_cards import headline, measured_at, site_operating_point, state_of
 from core.models.cards import Card, all_cards
 from core.models.operating_point import OF_SCREENING, OperatingPoint, operating_point
 from core.settings import REPOSITORY, Settings
@@ -82,11 +82,26 @@ def test_a_fixed_sensitivity_is_found_on_the_validation_scores_and_measured_on_t
     measured = measured_at(card, point)
     assert (measured["sensitivity_at_threshold"].value, measured["sensitivity_at_threshold"].n) == (0.5, 2)
     assert measured_at(card, operating_point(card))["sensitivity_at_threshold"].value == 0
+    before = operating_point(card, 0.24, "")  # as answers have it that were given before the card was amended
+    assert measured_at(card, before)["sensitivity_at_threshold"].value == 1
 
 
 def test_a_sensitivity_that_cannot_be_found_leaves_the_card_s_threshold(card: Card):
     point = site_operating_point(card, Settings(thresholds="sensitivity"), own=0.7)
     assert point.is_of_card and point.threshold == 0.3
+
+
+def test_measured_numbers_are_those_of_the_card_and_the_scores_as_they_are_now(card: Card):
+    assert headline(card) == {}
+    rows = ["case,patient,label,benign,malignant", "a,1,malignant,0.6,0.4", "b,2,malignant,0.8,0.2"]
+    rows += ["c,3,benign,0.9,0.1", "d,4,benign,0.95,0.05"]
+    scores = card.folder / "12345678.test_scores.csv"
+    scores.write_text("\n".join(rows))
+    assert headline(card)["sensitivity_at_threshold"].value == 0.5
+    amended = changed(card, threshold={"value": 0.15, "rule": "a rule"})
+    assert headline(amended)["sensitivity_at_threshold"].value == 1 and state_of(amended) != state_of(card)
+    scores.write_text("\n".join([*rows, "e,5,malignant,1,0.01"]))
+    assert headline(card)["sensitivity_at_threshold"].value == pytest.approx(1 / 3)
 
 
 def test_what_is_measured_over_all_classes_is_said_where_there_are_more_than_two():

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from functools import cache
-from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -14,10 +13,9 @@ from made_images import mammogram
 from PIL import Image as Raster
 
 from core.evaluation.tables import of_cards
-from core.imaging import intake
-from core.imaging.decoded import Decoded
+from core.imaging.decoded import Limits
 from core.imaging.intake import read_upload
-from core.imaging.picture import decode_here
+from core.imaging.picture import read_picture
 from core.imaging.preprocess import heat_map
 from core.models import cards
 from core.settings import REPOSITORY, Settings
@@ -40,18 +38,6 @@ def upload(path: Path, modality: Modality) -> Image:
     (found,) = read_upload(path.read_bytes(), "x.png", settings=Settings(), modality=modality)
     assert found.image is not None, found.refused
     return found.image
-
-
-@cache
-def uploaded_here(path: Path, modality: Modality) -> Image:
-    """The same, decoded by the same function without a process: for a hundred files."""
-
-    def decode(source: bytes, kind: str, **asked: Any) -> Decoded:
-        return decode_here(BytesIO(source), kind, limits=asked["limits"], frame=asked["frame"], window=asked["window"])
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(intake, "decode", decode)
-        return upload.__wrapped__(path, modality)
 
 
 def test_the_models_a_reader_needs_are_shipped_and_small_enough() -> None:
@@ -91,8 +77,9 @@ def test_no_patient_is_in_two_splits(card: cards.Card) -> None:
 
 @pytest.mark.parametrize("card", SHIPPED, ids=ids)
 def test_a_weak_model_says_so(card: cards.Card) -> None:
-    is_weak = of_cards.headline(card)["auc"].low < 0.75
+    is_weak = of_cards.headline(card)["auc"].low <= cards.WEAK_AUC
     assert any(limit.startswith("Weak") for limit in card.limits) is is_weak
+    assert bool(cards.weak_texts(Settings(), card)) is is_weak, "what the pages mark is what its card says"
 
 
 @pytest.mark.parametrize("card", SHIPPED, ids=ids)
@@ -120,19 +107,24 @@ def test_the_exam_model_reads_the_view_and_a_breast_is_answered_without_the_othe
     assert alone[0].malignant == pytest.approx((said["cc"].malignant + said["mlo"].malignant) / 2)
 
 
-@pytest.mark.real_data("scores of shipped models on their own test cases")
-@pytest.mark.parametrize("card", [card for card in SHIPPED if card.has_weights], ids=ids)
-def test_a_test_case_read_as_an_upload_scores_what_the_table_says(
+def elsewhere(card: cards.Card) -> Path | None:
+    """Its scores on another collection. Those of its own test cases are, in folds, those of other networks."""
+    return next(iter(card.folder.glob(f"{card.weights_sha256[:8]}.on-*.test_scores.csv")), None)
+
+
+TRAVELLED = [card for card in SHIPPED if card.has_weights and not card.members and elsewhere(card)]
+
+
+@pytest.mark.real_data("scores of shipped models on the cases of other collections")
+@pytest.mark.parametrize("card", TRAVELLED, ids=ids)
+def test_a_case_read_as_an_upload_scores_what_the_table_says(
     card: cards.Card, test_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from core.models import inference, loaded
     from core.models.inference import LoadedModel
     from core.models.loaded import load_model
 
-    scores = cards.read_test_scores(card)
-    assert scores is not None
-    if "fold" in scores:
-        return  # its test scores are those of the folds' networks
+    scores = pd.read_csv(elsewhere(card))
     live = load_model(card)
     monkeypatch.setattr(loaded, "MODELS", loaded.LoadedModels(LoadedModel))
     monkeypatch.setattr(inference, "compute_policy", lambda: "float32")
@@ -145,36 +137,40 @@ def test_a_test_case_read_as_an_upload_scores_what_the_table_says(
         assert live.read(image)[0].malignant == pytest.approx(wanted, abs=3e-2)
 
 
-@pytest.mark.real_data("where the heat maps of shipped models peak on validation images with outlines")
-@pytest.mark.parametrize(
-    "card",
-    [card for card in SHIPPED if card.modality is Modality.ULTRASOUND and card.has_weights and not card.folds],
-    ids=ids,  # in folds, the card's figures are those of the folds' networks
-)
-def test_maps_find_the_lesion_as_often_as_the_card_says_or_the_card_warns(card: cards.Card, test_data: Path) -> None:
-    """The pointing game on BUSI validation images, through the image's own geometry, and the card's figures of it."""
+def test_models_of_two_modalities_are_tried_on_other_collections() -> None:
+    assert {card.modality for card in TRAVELLED} == {Modality.ULTRASOUND, Modality.HISTOLOGY}
+
+
+@pytest.mark.real_data("where the heat maps of shipped models peak on another hospital's images with outlines")
+@pytest.mark.parametrize("card", [card for card in TRAVELLED if card.modality is Modality.ULTRASOUND], ids=ids)
+def test_maps_find_the_lesion_in_another_hospital_as_often_as_the_card_says_or_the_card_warns(
+    card: cards.Card, test_data: Path
+) -> None:
+    """The pointing game through the image's own geometry, and the card's figures of it on more pictures."""
+    from core.models.inference import LoadedModel
     from core.models.loaded import load_model
 
-    stated = card.localisation["own class, all lesions"]
+    stated = card.localisation["own class, all lesions of BUS-BRA"]
     model = load_model(card)
+    assert isinstance(model, LoadedModel)
     hits, centre = play(model, card, test_data / "data")
-    assert len(hits) == stated.n
-    assert np.mean(hits) == pytest.approx(stated.pointing_game["fused"], abs=0.06)
-    assert np.mean(centre) == pytest.approx(stated.image_centre, abs=0.06)
-    if np.mean(hits) <= np.mean(centre) + 0.05:
-        assert any("centre of the image" in limit for limit in card.limits)
+    assert len(hits) == 90 < stated.n
+    assert np.mean(hits) == pytest.approx(stated.pointing_game["fused"], abs=0.1)  # two standard errors of 90
+    assert np.mean(centre) == pytest.approx(stated.image_centre, abs=0.1)
+    is_place = stated.pointing_game["fused"] > stated.image_centre + 0.05
+    assert is_place is not any("On pictures of BUS-BRA its map" in limit for limit in card.limits)
 
 
 def play(model: LoadedModel, card: cards.Card, root: Path) -> tuple[list[bool], list[bool]]:
-    manifest = pd.read_csv(root / "ultrasound" / "manifest.csv", keep_default_na=False).set_index("file")
-    validation = pd.read_csv(card.folder / f"{card.weights_sha256[:8]}.validation_scores.csv")
+    manifest = pd.read_csv(root / "ultrasound/bus_bra/manifest.csv", keep_default_na=False).set_index("file")
+    scores = pd.read_csv(elsewhere(card))
     hits, centre = [], []
-    for case in validation["case"]:
+    for case in scores["case"].sample(90, random_state=1):
         row = manifest.loc[case]
-        if not row["mask"]:
-            continue
         outline = np.asarray(Raster.open(root / row["mask"]).convert("L")) > 127
-        _, explanation = model.read(uploaded_here(root / case, Modality.ULTRASOUND))
+        _, explanation = model.read(
+            read_picture((root / case).read_bytes(), card.modality, limits=Limits.of(Settings()))
+        )
         heat = heat_map(explanation, "fused", card.classes.index(row["label"]))
         assert heat.shape == outline.shape
         hits.append(bool(heat.max() > 0 and outline[np.unravel_index(heat.argmax(), heat.shape)]))

@@ -20,7 +20,7 @@ from record_site import Somebody, add_person, answer, explanation, picture, stra
 from release_site import MODEL, SHIPPED
 from sqlalchemy import select, update
 
-from core.errors import Conflict, DatabaseAway, InvalidInput, NotAllowed, NotFound
+from core.errors import Conflict, DatabaseAway, InvalidInput, NotAllowed, NotFound, NotSaved, StateMoved
 from core.reading import back_read
 from core.records.audit import trail
 from core.records.database import tables  # fmt: skip
@@ -131,8 +131,37 @@ def test_stopped_it_reads_nothing_more_and_goes_on_with_what_is_left(
         back_reads.go_on(records, ada, number)
 
 
-def test_a_database_that_is_away_for_a_moment_is_waited_for_and_fails_no_study(
-    records: Database, ada: Somebody, asked: list[str], monkeypatch: pytest.MonkeyPatch
+def test_what_was_in_hand_when_it_was_stopped_does_not_go_back_into_the_queue(
+    records: Database, ada: Somebody, asked: list[str]
+) -> None:
+    add_studies(records, ada, 3)
+    number = back_reads.start(records, ada, [SHIPPED])
+    lease = back_reads.STUDIES.claim(records, worker="one", machine="one", lease_seconds=30)
+    assert lease is not None and back_reads.stop(records, ada, number) == 2
+    back_reads.STUDIES.hand_back(records, lease)
+    assert back_reads.load(records, ada, number).counts == {"cancelled": 3}
+    assert back_reads.go_on(records, ada, number) == 3
+
+    lease = back_reads.STUDIES.claim(records, worker="one", machine="one", lease_seconds=30)
+    assert lease is not None and back_reads.stop(records, ada, number) == 2
+    assert back_reads.go_on(records, ada, number) == 2, "and the one in hand is wanted again"
+    back_reads.STUDIES.hand_back(records, lease)
+    assert back_read.work_until_done(records, number) == 3 and len(asked) == 3
+
+
+def test_cases_of_reader_studies_are_not_read_back(records: Database, ada: Somebody) -> None:
+    hidden, shown = add_studies(records, ada, 2)
+    with records.begin() as connection:
+        of = tables.study.c.id == hidden
+        connection.execute(update(tables.study).where(of).values(is_reader_study_case=True))
+    back_reads.start(records, ada, [SHIPPED])
+    with records.read() as connection:
+        assert connection.execute(select(tables.back_read_study.c.study_id)).scalars().all() == [shown]
+
+
+@pytest.mark.parametrize("error", [DatabaseAway("It does not answer."), NotSaved("It is busy.")])
+def test_a_database_that_is_away_or_busy_for_a_moment_is_waited_for_and_fails_no_study(
+    records: Database, ada: Somebody, asked: list[str], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     add_studies(records, ada, 2)
     number = back_reads.start(records, ada, [SHIPPED])
@@ -140,13 +169,22 @@ def test_a_database_that_is_away_for_a_moment_is_waited_for_and_fails_no_study(
 
     def away(db: Database, lease: Any) -> Any:
         if next(times) == 0:
-            raise DatabaseAway("It does not answer.")
+            raise error
         return right(db, lease)
 
     monkeypatch.setattr(back_reads, "work_of", away)
     monkeypatch.setattr(back_read, "read_next", partial(back_read.read_next, lease_seconds=0.2))
     assert back_read.work_until_done(records, number) == 2 and len(asked) == 2
     assert back_reads.load(records, ada, number).counts == {"done": 2}
+
+
+def test_another_state_folder_in_its_place_ends_the_work(records: Database, ada: Somebody, asked: list[str]) -> None:
+    add_studies(records, ada, 1)
+    number = back_reads.start(records, ada, [SHIPPED])
+    (records.settings.state_dir / "site.key").write_bytes(b"k" * 32)
+    with pytest.raises(StateMoved, match="restart SecondRead"):
+        back_read.work_until_done(records, number)
+    assert asked == []
 
 
 def test_what_cannot_be_read_is_said_and_keeps_nothing_else_from_being_read(

@@ -99,7 +99,7 @@ def test_answers_are_held_against_the_threshold_that_the_site_chose(records: Dat
     ((_, said, _),) = second_read.answers_of(records, admin, study)
     point = site_settings.points_here(records, (SHIPPED,))[SHIPPED.weights_sha256]
     assert (said.threshold, said.threshold_rule) == (point.threshold, point.rule) and said.threshold_rule
-    assert second_read.read_image(SHIPPED, picture(1))[0].threshold == SHIPPED.threshold
+    assert second_read.read_image(SHIPPED, picture(1))[0].threshold == SHIPPED.threshold.value
 
 
 @sqlite_only

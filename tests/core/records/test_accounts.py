@@ -115,6 +115,37 @@ def test_a_new_setup_code_takes_nothing_else_of_the_site_away(db: Database) -> N
     accounts.create_first_administrator(db, code=code, name="Anna Berg", password=PASSWORD)
 
 
+@pytest.mark.parametrize("decided", ["reset", "disabled"])
+def test_a_sign_in_in_flight_does_not_undo_what_is_decided_meanwhile(
+    db: Database, settings: Settings, anna: Person, monkeypatch: pytest.MonkeyPatch, decided: str
+) -> None:
+    bob = accounts.create_person(db, anna, name="Bob", password=PASSWORD, roles=["radiologist"])
+    right = passwords.matches
+
+    def slow(password_hash: str, password: str) -> bool:
+        """Comparing takes its time; an administrator decides meanwhile."""
+        monkeypatch.setattr(passwords, "matches", right)
+        if decided == "reset":
+            accounts.reset_password(db, anna, bob.id, "another long password")
+        else:
+            accounts.disable_person(db, anna, bob.id)
+        return right(password_hash, password)
+
+    monkeypatch.setattr(passwords, "matches", slow)
+    with pytest.raises(AccountRefused) as refused:
+        accounts.sign_in(db, settings, "Bob", PASSWORD)
+    assert refused.value.reason == "wrong"
+    with db.read() as connection:
+        assert not connection.execute(select(tables.session).where(tables.session.c.person_id == bob.id)).all()
+    if decided == "disabled":
+        accounts.enable_person(db, anna, bob.id)
+        assert accounts.sign_in(db, settings, "Bob", PASSWORD)
+        return
+    with pytest.raises(AccountRefused):
+        accounts.sign_in(db, settings, "Bob", PASSWORD)
+    assert accounts.sign_in(db, settings, "Bob", "another long password")
+
+
 def test_the_setup_code_works_once(db: Database) -> None:
     code = str(accounts.setup_code(db))
     accounts.create_first_administrator(db, code=code, name="Anna Berg", password=PASSWORD)

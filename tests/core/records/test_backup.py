@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from record_site import CALM, add_person, picture, sqlite_only, stored_files
+from record_site import CALM, add_person, picture, remove_by_policy, sqlite_only, stored_files
+from sqlalchemy import select
 
 from core import __main__ as program
 from core.archive.archives import ArchiveAddress, archives_to_manage, name_archive
@@ -27,7 +28,7 @@ from core.records.backup import site_backup
 from core.records.database import tables
 from core.records.database.db import Database, open_database
 from core.records.language import endpoint
-from core.records.people import sessions
+from core.records.people import invitations, sessions
 from core.records.people.permissions import LocalTerminal, Person
 from core.records.reads.reads import reads_of, record_first_read
 from core.records.reads.studies import create_study, load_study
@@ -71,6 +72,24 @@ def test_everything_is_there_again(records: Database, site: tuple[Person, str], 
     assert new.state_dir.stat().st_mode & 0o077 == 0
     db.close()
     assert not any(path for state in (new, records.settings) for path in state.state_dir.glob("tmp/*"))
+
+
+def test_no_link_in_a_backup_opens_anything_after_the_restore_used_since_or_not(
+    records: Database, tmp_path: Path
+) -> None:
+    ada = add_person(records, "Ada")
+    said: list[str] = []
+    bea, used = invitations.invite_person(records, ada, name="Bea", roles=["radiologist"])
+    _, unused = invitations.invite_person(records, ada, name="Cleo", roles=["radiologist"])
+    assert invitations.is_open(records, used) and invitations.is_open(records, unused)
+    site_backup.back_up(records, tmp_path / "site.backup")
+    assert invitations.use_link(records, used, "a long enough password").id == bea.id
+    new = Settings(state_dir=tmp_path / "new")
+    site_backup.restore(new, tmp_path / "site.backup", said.append)
+    db = open_database(new)
+    assert not invitations.is_open(db, used) and not invitations.is_open(db, unused)
+    assert "2 one-time links ended with the restore" in " ".join(said)
+    db.close()
 
 
 def test_a_restored_site_sends_no_picture_to_a_language_model_before_it_is_permitted_there(
@@ -118,6 +137,11 @@ def test_a_restored_site_sends_nothing_to_an_archive_before_an_administrator_say
                     state=state, message="Waits.", attempts=0, tries=0, created_at=tables.now(),
                 )
             )  # fmt: skip
+        for asked_by in ("watch", "push", "archive"):
+            row = {"archive_id": used, "exam_hash": "e" * 64, "sealed": "", "asked_by": asked_by, "state": "queued"}
+            row |= {"message": "Waits.", "attempts": 0, "tries": 0, "priors_due_at": tables.now()}
+            row |= {"created_by": ada.id, "created_at": tables.now()}
+            connection.execute(tables.arrival.insert().values(**row))
     site_backup.back_up(records, tmp_path / "site.backup")
     monkeypatch.setenv("SECONDREAD_STATE_DIR", str(tmp_path / "new"))
     assert restore.run(Namespace(file=tmp_path / "site.backup")) == 0
@@ -129,6 +153,10 @@ def test_a_restored_site_sends_nothing_to_an_archive_before_an_administrator_say
         used: ("Main PACS", ()), unused: ("Old PACS", ()),
     }  # fmt: skip
     assert watches_to_manage(db, at_terminal) == {}
+    with db.read() as connection:
+        arrivals = connection.execute(select(tables.arrival).order_by(tables.arrival.c.id)).all()
+    assert [row.state for row in arrivals] == ["cancelled", "cancelled", "queued"], "a person asked for the last"
+    assert {row.priors_due_at for row in arrivals} == {None}
     assert sorted(row.state for row in outbox.results_of(db, at_terminal, study_id)) == [
         "cancelled", "cancelled", "done",
     ]  # fmt: skip
@@ -196,6 +224,18 @@ def test_a_backup_that_could_not_be_restored_is_none(
     monkeypatch.setenv("SECONDREAD_STATE_DIR", str(records.settings.state_dir))
     assert program.main(["backup", str(tmp_path / "site.backup")]) == 1
     assert not (tmp_path / "site.backup").exists() and not list(tmp_path.glob(".*.half"))
+
+
+def test_a_picture_that_the_sites_policy_removed_is_not_missing(
+    records: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann = add_person(records, "Ann", "radiologist", "administrator")
+    study_id = create_study(records, ann, display_name="x", images=[picture(1)])
+    remove_by_policy(records, ann, study_id, monkeypatch)
+    heads.write_head(records)
+    told: list[str] = []
+    site_backup.back_up(records, tmp_path / "site.backup", told.append)
+    assert told == []
 
 
 def test_a_picture_that_the_store_lost_is_said(records: Database, site: tuple[Person, str], tmp_path: Path) -> None:

@@ -108,6 +108,46 @@ def test_the_schedule_makes_one_when_it_is_due_and_keeps_so_many_of_its_own(
     assert [row.is_scheduled for row in rows] == [True, True, False], "the first scheduled one went, the other stayed"
 
 
+def test_a_folder_that_cannot_be_made_is_said_and_tried_again_at_the_next_look(
+    records: Database, moments: list[float]
+) -> None:
+    eve = add_person(records, "Eve", "administrator")
+    site_settings.choose(records, eve, "backup_days", 1)
+    in_the_way = copies.backups_dir(records.settings)
+    in_the_way.write_text("no folder")
+    for _ in range(2):
+        with pytest.raises(Conflict, match="cannot be made"):
+            copies.make_due(records)
+    with pytest.raises(Conflict, match="SECONDREAD_BACKUP_DIR"):
+        copies.make_backup(records, eve)
+    found = copies.schedule(records)
+    assert found.is_overdue and found.last_at is None and "cannot be made" in found.failed
+    in_the_way.unlink()
+    moments[0] = 1
+    assert copies.make_due(records) is not None
+    found = copies.schedule(records)
+    assert not found.is_overdue and found.failed == "" and found.days == 1 and found.last_at is not None
+    moments[0] = 1 + 24 + 5.9
+    assert not copies.schedule(records).is_overdue
+    moments[0] = 1 + 24 + 6.1
+    assert copies.schedule(records).is_overdue
+
+
+def test_a_backup_of_a_clock_that_was_a_year_ahead_stops_none_and_does_not_push_out_the_new_ones(
+    records: Database, moments: list[float]
+) -> None:
+    eve = add_person(records, "Eve", "administrator")
+    site_settings.choose(records, eve, "backup_days", 1)
+    site_settings.choose(records, eve, "backups_most", 1)
+    moments[0] = 365 * 24
+    assert copies.make_due(records) is not None
+    (ahead,) = copies.list_backups(records, eve)
+    moments[0] = 0
+    assert copies.make_due(records) is not None and copies.make_due(records) is None
+    (row,) = copies.list_backups(records, eve)
+    assert row.made_at < ahead.made_at and not copies.schedule(records).is_overdue
+
+
 def test_only_an_administrator_downloads_one_and_it_is_recorded(records: Database) -> None:
     eve, ann = add_person(records, "Eve", "administrator"), add_person(records, "Ann", "researcher")
     copies.make_backup(records, eve)

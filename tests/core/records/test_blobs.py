@@ -5,24 +5,30 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import sqlite3
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from bucket import KEYS, Bucket, served_bucket
-from record_site import add_person, picture
+from record_site import add_person, picture, remove_by_policy
 
+from core.__main__ import main
 from core.errors import Conflict, InvalidSettings, NotFound
+from core.records.audit import heads
 from core.records.backup import site_backup
 from core.records.database import blobs as blobs_module
+from core.records.database import image_store
 from core.records.database.blobs import BucketBlobs, Cache, FolderBlobs, blobs_of
 from core.records.database.db import open_database
 from core.records.database.image_store import pixels_blob
 from core.records.monitoring import health
+from core.records.people.permissions import LocalTerminal
 from core.records.reads.studies import create_study, delete_study, load_study
 from core.settings import Settings
 
@@ -153,6 +159,67 @@ def test_a_study_lies_in_the_bucket_is_read_on_another_machine_backed_up_and_del
     assert load_study(db, ann, study_id).images[0].image.pixels.shape == picture().pixels.shape
     delete_study(db, ann, study_id, reason="wrong upload")
     assert db.store.blobs.keys() == []
+    db.close()
+
+
+def test_a_restored_copy_takes_no_picture_from_the_bucket_and_gets_a_place_of_its_own(
+    bucket: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_store, "_ORPHAN_SECONDS", 0)
+    db = open_database(bucket)
+    ann = add_person(db, "Ann", "radiologist")
+    first = create_study(db, ann, display_name="before the backup", images=[picture()])
+    site_backup.back_up(db, tmp_path / "backup.tar")
+    create_study(db, ann, display_name="after it", images=[picture(1)])
+    before = db.store.blobs.keys()
+    assert len(before) == 2
+    copy = replace(bucket, state_dir=tmp_path / "copy")
+    site_backup.restore(copy, tmp_path / "backup.tar")
+    with closing(sqlite3.connect(copy.state_dir / "secondread.sqlite3")) as rows:
+        rows.execute("DELETE FROM site WHERE key = 'store_swept'")  # the day after
+        rows.commit()
+    with pytest.raises(InvalidSettings, match=r"restored from a backup.*store take-in"):
+        open_database(copy).close()
+    assert db.store.blobs.keys() == before
+    assert take_in(copy, monkeypatch) == 1 and db.store.blobs.keys() == before, "the live site's prefix is not empty"
+
+    own = replace(copy, store_url=f"{copy.store_url}-restored")
+    with pytest.raises(InvalidSettings):
+        open_database(own).close()
+    with monkeypatch.context() as patched:
+        patched.setattr(BucketBlobs, "take_in", ended)
+        with pytest.raises(KeyboardInterrupt):
+            take_in(own, monkeypatch)
+    assert take_in(copy, monkeypatch) == 1, "another than the one it began with"
+    blobs_of(own).put(key_of(b"half done"), b"half done")
+    assert take_in(own, monkeypatch) == 0, "goes on with what it began"
+    again = open_database(own)
+    assert load_study(again, LocalTerminal(ann.id), first).images[0].image.pixels.shape == picture().pixels.shape
+    again.close()
+    assert db.store.blobs.keys() == before
+    db.close()
+
+
+def ended(*_: object) -> int:
+    raise KeyboardInterrupt
+
+
+def take_in(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Status of `python -m core store take-in`."""
+    monkeypatch.setattr(Settings, "from_environment", lambda *_: settings)
+    return main(["store", "take-in"])
+
+
+def test_a_site_with_a_bucket_is_backed_up_after_its_policy_removed_a_picture(
+    bucket: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = open_database(bucket)
+    ann = add_person(db, "Ann", "radiologist", "administrator")
+    remove_by_policy(db, ann, create_study(db, ann, display_name="x", images=[picture()]), monkeypatch)
+    heads.write_head(db)
+    told: list[str] = []
+    site_backup.back_up(db, tmp_path / "backup.tar", told.append)
+    assert told == [] and not any(name.startswith("store/") for name in site_backup.names_in(tmp_path / "backup.tar"))
     db.close()
 
 

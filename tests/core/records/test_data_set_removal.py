@@ -7,14 +7,24 @@ from pathlib import Path
 
 import pytest
 from record_site import add_person
-from release_site import MODEL, SHIPPED, add_candidate, candidate, promote
+from release_site import (
+    MODEL,
+    SHIPPED,
+    SHIPPED_OUTLINE,
+    add_candidate,
+    add_outline_network,
+    better_outlines,
+    candidate,
+    promote,
+)
 
 from core.errors import AppError, Conflict
+from core.models.live import OUTLINE_NETWORK
 from core.records import data_sets
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.people.permissions import Person
-from core.records.releases import decisions
+from core.records.releases import decisions, outline_check
 
 WHY = "It finds more on the same cases."
 
@@ -55,6 +65,49 @@ def test_a_data_set_goes_whose_trainings_were_never_released_and_their_candidate
     with pytest.raises(Conflict, match="was removed"):
         promote(records, admin, job_id, live_sha256=SHIPPED.weights_sha256, reason=WHY)
     assert candidate(records, job_id).has_weights
+
+
+def trained_outline_network(db: Database, person: Person) -> tuple[int, str]:
+    """The number of a training that made an outline network, and the sha256 of its weights."""
+    sha256, job_id = add_outline_network(db, "trained", better_outlines), add_candidate(db, person, 1)
+    made = {"model_id": OUTLINE_NETWORK, "weights_sha256": sha256, "folder": OUTLINE_NETWORK}
+    with db.begin() as connection:
+        connection.execute(tables.job.update().where(tables.job.c.id == job_id).values(result=made))
+    return job_id, sha256
+
+
+def promote_outline(db: Database, person: Person, sha256: str) -> None:
+    outline_check.promote_outline(
+        db, person, sha256, live_sha256=SHIPPED_OUTLINE.weights_sha256, reason=WHY, passed={}
+    )  # fmt: skip
+
+
+def test_a_data_set_that_a_released_outline_network_came_from_stays(records: Database, admin: Person) -> None:
+    job_id, sha256 = trained_outline_network(records, admin)
+    promote_outline(records, admin, sha256)
+    (decision,) = decisions.decisions(records, admin)
+    assert decision.job_id == job_id
+    with pytest.raises(Conflict, match=f"{OUTLINE_NETWORK} was released"):
+        data_sets.remove_data_set(records, admin, data_set_of(records, admin))
+
+
+def test_a_data_set_stays_whose_outline_network_was_released_before_its_training_was_named(
+    records: Database, admin: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, sha256 = trained_outline_network(records, admin)
+    earlier = decisions.find_outline_candidate(records.settings, sha256)
+    monkeypatch.setattr(decisions, "_outline_candidate", lambda *_: (None, earlier))
+    promote_outline(records, admin, sha256)
+    with pytest.raises(Conflict, match=f"{OUTLINE_NETWORK} was released"):
+        data_sets.remove_data_set(records, admin, data_set_of(records, admin))
+
+
+def test_an_outline_network_of_a_data_set_that_was_removed_is_not_released(records: Database, admin: Person) -> None:
+    _, sha256 = trained_outline_network(records, admin)
+    data_sets.remove_data_set(records, admin, data_set_of(records, admin))
+    with pytest.raises(Conflict, match="was removed"):
+        promote_outline(records, admin, sha256)
+    assert decisions.decisions(records, admin) == []
 
 
 @pytest.mark.parametrize("state", ["queued", "running"])

@@ -24,7 +24,7 @@ from record_site import CALM, add_person, picture, sqlite_only
 from sqlalchemy import insert, inspect, select, text
 from sqlalchemy.exc import DBAPIError, StatementError
 
-from core.errors import Conflict, DatabaseAway, InvalidInput, InvalidSettings
+from core.errors import Conflict, DatabaseAway, InvalidInput, InvalidSettings, NotSaved
 from core.records.audit import trail
 from core.records.database import db, tables
 from core.records.database.db import Database, open_database
@@ -132,6 +132,26 @@ def test_opening_again_keeps_what_is_there_and_copies_nothing(record_settings: S
     second.close()
 
 
+@sqlite_only
+def test_files_are_looked_through_at_the_start_without_keeping_anybody_from_writing(
+    records: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = []
+
+    def others_write(_: object) -> set[str]:
+        database = records.settings.state_dir / "secondread.sqlite3"
+        with closing(sqlite3.connect(database, isolation_level=None, timeout=0)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            other.execute("ROLLBACK")
+        looked.append(_)
+        return set()
+
+    monkeypatch.setattr(db, "sweep", others_write)
+    monkeypatch.setattr(db, "old_keys", others_write)
+    open_database(records.settings).close()
+    assert len(looked) == 2
+
+
 def test_sqlite_writes_ahead_and_checks_foreign_keys(tmp_path: Path) -> None:
     opened = open_database(Settings(state_dir=tmp_path))
     with opened.read() as connection:
@@ -144,8 +164,34 @@ def test_sqlite_writes_ahead_and_checks_foreign_keys(tmp_path: Path) -> None:
 
 def test_a_row_that_refers_to_nothing_is_refused(records: Database) -> None:
     values = {"id": "0" * 32, "display_name": "x", "created_by": 999, "created_at": tables.now()}
-    with pytest.raises(Conflict, match="at the same moment"), records.begin() as connection:
+    with pytest.raises(Conflict, match="at the same moment") as refused, records.begin() as connection:
         connection.execute(insert(tables.study).values(reading_mode="read_first", is_synthetic=False, **values))
+    assert not isinstance(refused.value, NotSaved), "it would be refused again later"
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "words"),
+    [
+        ("23505", Conflict, "at the same moment"),
+        ("40P01", NotSaved, "at the same moment"),
+        ("55P03", NotSaved, "at the same moment"),
+        ("53100", NotSaved, "disk with the database is full"),
+        ("53300", DatabaseAway, "cannot be reached"),
+        ("53200", DatabaseAway, "cannot be reached"),
+        ("57P01", DatabaseAway, "cannot be reached"),
+        ("42601", DBAPIError, None),
+    ],
+)
+def test_what_postgresql_refuses_tells_whether_trying_again_may_help(
+    records: Database, code: str, kind: type[Exception], words: str | None
+) -> None:
+    """Its error as pg8000 raises it: SQLSTATE under "C"."""
+    error = DBAPIError("INSERT", {}, Exception({"C": code}), hide_parameters=True)
+    with pytest.raises(kind, match=words) as refused, records.begin():
+        raise error
+    assert type(refused.value) is kind
+    with pytest.raises(DatabaseAway if kind is DatabaseAway else DBAPIError), records.read():
+        raise error
 
 
 def test_a_block_that_raises_leaves_everything_as_it_was(records: Database) -> None:
@@ -360,9 +406,9 @@ def test_nothing_is_acknowledged_that_is_not_in_the_state_folder(records: Databa
         lambda: add_person(records, "Bob"),
         lambda: studies.create_study(records, ann, display_name="x", images=[picture()]),
     ):
-        with pytest.raises(Conflict, match="state folder is not where it was"):
+        with pytest.raises(NotSaved, match="state folder is not where it was"):
             act()
-    with pytest.raises(Conflict), records.read():
+    with pytest.raises(NotSaved), records.read():
         pass
     if what != "moved":
         shutil.rmtree(state)
@@ -396,7 +442,7 @@ def test_a_text_with_nul_is_a_sentence_in_both_kinds_of_database(records: Databa
 def test_a_full_disk_is_a_sentence_and_nothing_is_saved(records: Database) -> None:
     with records.engine.connect() as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
-    with pytest.raises(Conflict, match="disk with the database is full"), records.begin() as connection:
+    with pytest.raises(NotSaved, match="disk with the database is full"), records.begin() as connection:
         connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
         for number in range(1000):
             connection.execute(insert(tables.site).values(key=f"key {number}", value="x" * 4000))
@@ -406,7 +452,7 @@ def test_a_full_disk_is_a_sentence_and_nothing_is_saved(records: Database) -> No
 
 @sqlite_only
 def test_a_database_that_may_not_be_written_is_a_sentence(records: Database) -> None:
-    with pytest.raises(Conflict, match="cannot be written to"), records.begin() as connection:
+    with pytest.raises(NotSaved, match="cannot be written to"), records.begin() as connection:
         connection.exec_driver_sql("PRAGMA query_only = ON")
         connection.execute(insert(tables.site).values(key="a", value="b"))
 
@@ -433,7 +479,7 @@ def test_a_database_that_stays_locked_is_a_sentence(records: Database, monkeypat
     again = open_database(records.settings)
     with closing(sqlite3.connect(records.settings.state_dir / "secondread.sqlite3", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(Conflict, match="at the same moment"):
+        with pytest.raises(NotSaved, match="at the same moment"):
             add_person(again, "Ann")
     assert add_person(again, "Bob").id
     again.close()

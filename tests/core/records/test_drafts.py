@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from record_site import CALM, Somebody, add_person, picture
 from sqlalchemy import select, text
 
 from core.errors import InvalidInput, NotAllowed, NotFound
+from core.findings.marks import Mark
+from core.findings.proposals import Proposal
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.reads import reads
@@ -45,6 +49,26 @@ def test_a_draft_comes_back_to_its_reader_alone_and_the_last_one_counts(
     assert draft_of(records, ann, study_id, "first") is None and n_drafts(records) == 0
 
 
+def test_a_draft_of_a_form_that_is_behind_the_last_read_is_not_kept_and_replaces_none(
+    records: Database, ann: Somebody, study_id: str
+) -> None:
+    store_draft(records, ann, study_id, "first", replace(HALF, start=1))
+    assert n_drafts(records) == 0, "there is no read yet"
+    store_draft(records, ann, study_id, "first", replace(HALF, start=0, sides={"picture": "R"}))
+    kept = draft_of(records, ann, study_id, "first")
+    assert kept == replace(HALF, start=0, sides={"picture": "R"})
+    reads.record_first_read(records, ann, study_id, {"R": CALM})
+    first = reads.reads_of(records, ann, study_id)[-1].id
+    store_draft(records, ann, study_id, "final", replace(HALF, start=0))
+    assert n_drafts(records) == 0
+    for start in (first, None):  # a draft of an earlier version says nothing of it
+        store_draft(records, ann, study_id, "final", replace(HALF, start=start))
+        assert draft_of(records, ann, study_id, "final") == replace(HALF, start=start)
+    bea = add_person(records, "Bea", "radiologist")
+    store_draft(records, bea, study_id, "first", replace(HALF, start=0))
+    assert draft_of(records, bea, study_id, "first") == replace(HALF, start=0), "another's read is none of hers"
+
+
 def test_a_saved_read_ends_its_draft_and_no_other(records: Database, ann: Somebody, study_id: str) -> None:
     bea = add_person(records, "Bea", "radiologist")
     for reader in (ann, bea):
@@ -81,6 +105,17 @@ def test_what_no_form_gives_is_refused_and_who_reads_nothing_has_no_draft(
     assert n_drafts(records) == 0
 
 
+def test_a_draft_brings_back_the_proposals_that_were_answered_in_it(
+    records: Database, ann: Somebody, study_id: str
+) -> None:
+    mark = Mark("c" * 64, 2, "point", ((3.5, 4.25),))
+    whole = ReadDraft(
+        {"L": ("4A", 7)}, rejected=("b",), proposals={"b": Proposal(mark, "one", "d" * 64, 0.1 + 0.2, 0.7)}
+    )
+    store_draft(records, ann, study_id, "final", whole)
+    assert draft_of(records, ann, study_id, "final") == whole
+
+
 def test_the_text_for_the_report_and_the_density_come_back_and_an_older_draft_has_neither(
     records: Database, ann: Somebody, study_id: str
 ) -> None:
@@ -111,6 +146,8 @@ HALF_WRITTEN = '{"breasts": {"R": ["2", 1]'
         '{"breasts": {}, "comment": null}',
         '{"breasts": {}, "comment": "", "sketches": [{"marks": []}]}',
         '{"breasts": {}, "comment": "", "rejected": 3}',
+        '{"breasts": {}, "comment": "", "proposals": {"a": 3}}',
+        '{"breasts": {}, "comment": "", "proposals": []}',
     ],
 )
 def test_a_damaged_draft_says_so_and_the_next_one_takes_its_place(

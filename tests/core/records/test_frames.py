@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -16,7 +17,7 @@ from core.errors import Conflict, InvalidInput, NotAllowed, NotFound
 from core.findings.finding import Annotations, Finding, Measurement
 from core.findings.marks import Mark, Measured
 from core.imaging import intake
-from core.imaging.intake import read_upload
+from core.imaging.intake import read_study, read_upload
 from core.records.audit import trail
 from core.records.database import image_store, tables
 from core.records.database.db import Database
@@ -25,7 +26,7 @@ from core.records.reads import predictions, reads, retention
 from core.records.reads.annotations import measured_here
 from core.records.reads.frames import frame_pixels
 from core.records.reads.studies import choose_frame, create_study, delete_study, load_study
-from core.settings import Settings
+from core.settings import MIB, Settings
 from core.types import Image, Modality
 
 N = 4
@@ -71,15 +72,20 @@ def test_the_models_read_the_frame_that_was_chosen_until_a_read_is_saved(
 ) -> None:
     study_id, image_id = study_with(records, ann, clip)
     said = answer(clip), explanation()
-    predictions.record_predictions(records, study_id, image_id, *said, frame=0)
+    [as_read] = (one.image for one in load_study(records, ann, study_id).images)
+    predictions.record_predictions(records, study_id, image_id, *said, as_read=as_read)
     assert choose_frame(records, ann, image_id, 2) and not choose_frame(records, ann, image_id, 2)
     [stored] = load_study(records, ann, study_id).images
     assert stored.image.frame == 2
     assert np.array_equal(stored.image.pixels, frame_pixels(records, ann, image_id, 2)[0])
     with records.read() as connection:
         assert connection.execute(select(tables.prediction)).all() == []
-    with pytest.raises(Conflict, match="Another frame"):  # an answer that was on its way
-        predictions.record_predictions(records, study_id, image_id, *said, frame=0)
+    with pytest.raises(Conflict, match="frame, side, view or kind"):  # an answer that was on its way
+        predictions.record_predictions(records, study_id, image_id, *said, as_read=as_read)
+    for changed in ({"laterality": "L"}, {"view": "CC"}, {"modality": Modality.MAMMOGRAPHY}):
+        with pytest.raises(Conflict, match="frame, side, view or kind"):
+            predictions.record_predictions(records, study_id, image_id, *said, as_read=replace(stored.image, **changed))
+    predictions.record_predictions(records, study_id, image_id, *said, as_read=stored.image)
     for frame in (-1, N):
         with pytest.raises(InvalidInput, match=f"{N} frames"):
             choose_frame(records, ann, image_id, frame)
@@ -116,6 +122,33 @@ def test_a_mark_on_another_frame_goes_to_the_archive_with_that_frame() -> None:
     assert [place.mark.frame for place in marked_places(content, image)] == [2], "its picture shows no other frame"
 
 
+def test_a_finding_on_another_frame_than_the_models_read_is_saved_and_goes_in_the_report_alone(
+    records: Database, ann: Person, clip: Image
+) -> None:
+    from core.archive.archives import ArchiveAddress, name_archive
+    from core.records.archives.identity import SourceIdentity, record_identity
+
+    address = ArchiveAddress("pacs", "http://127.0.0.1:9/web", sends=("sr", "sc", "pr"))
+    archive_id = name_archive(records, add_person(records, "Adm", "administrator"), address)
+    study_id, _ = study_with(records, ann, clip)
+    source = {"StudyInstanceUID": "1.2.3", "SOPInstanceUID": "1.2.3.1", "PatientID": "p"}
+    identity = SourceIdentity.from_sources({clip.sha256: source})
+    with records.begin() as connection:
+        record_identity(
+            connection, records.site_key, study_id, archive_id=archive_id, exam_hash="e" * 64, identity=identity
+        )
+    marks = [Mark(clip.sha256, frame, "ellipse", ((100.0, 100.0), (140.0, 130.0))) for frame in (3, 0)]
+    reads.record_first_read(records, ann, study_id, {"R": CALM})
+    sent = []
+    for shown in (marks[:1], marks):
+        found = Annotations((Finding("R", Modality.ULTRASOUND, "mass", tuple(shown)),))
+        read_id = reads.record_final_read(records, ann, study_id, {"R": CALM}, annotations=found)
+        with records.read() as connection:
+            query = select(tables.outbox.c.kind).where(tables.outbox.c.read_id == read_id)
+            sent.append(set(connection.execute(query).scalars()))
+    assert sent == [{"sr"}, {"sr", "sc", "pr"}]
+
+
 def test_frames_go_with_their_study_and_nothing_else_takes_them(records: Database, ann: Person, clip: Image) -> None:
     study_id, _ = study_with(records, ann, clip)
     assert len(stored_files(records)) == N  # the chosen frame is one of them
@@ -142,3 +175,32 @@ def test_frames_that_take_too_much_are_left_out_and_that_is_said(monkeypatch: py
     assert found.image is not None and found.image.frames == ()
     assert any("frame 1 is shown" in warning for warning in found.image.warnings)
     assert any("other frames are not here" in warning for warning in found.image.warnings)
+
+
+def test_frames_of_several_clips_share_what_one_study_may_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.dcm", "b.dcm"):
+        (tmp_path / name).write_bytes(dicom(STORED, **US))
+    [alone] = read_study([tmp_path / "a.dcm"], settings=Settings(), with_frames=True)
+    assert alone.image is not None
+    takes = alone.image.pixels.nbytes + sum(map(len, alone.image.frames))
+    most = intake._Room(Settings(), 0)
+    most.take(most.most_mib * MIB - takes - alone.image.pixels.nbytes)
+    monkeypatch.setattr(intake, "_Room", lambda *_: most)
+    monkeypatch.setattr(intake, "_DECODERS", 1)
+    first, second = (one.image for one in read_study([tmp_path], settings=Settings(), with_frames=True))
+    assert first is not None and len(first.frames) == N
+    assert second is not None and second.frames == (), "its own picture is here"
+    assert "together may take 4096 MiB" in second.warnings[-1]
+    assert most.take_frame(0) and not most.take_frame(1)
+    assert most.take(sum(map(len, first.frames))) and not most.take(1), "frames keep no picture out"
+
+
+def test_a_clip_is_as_coloured_as_its_most_coloured_frame(records: Database, ann: Person) -> None:
+    """Another frame may be chosen to be read, of which no colours are kept."""
+    coloured = np.repeat(STORED[..., None], 3, axis=3)
+    coloured[2, 100:200, 100:200] = (200, 30, 30)
+    [found] = read_upload(dicom(coloured, **US), "clip.dcm", settings=Settings(), with_frames=True)
+    assert found.image is not None and len(found.image.frames) == N, found.refused
+    assert found.image.colour_share == pytest.approx(100 * 100 / STORED[0].size)
+    [grey] = read_upload(dicom(coloured, **US), "clip.dcm", settings=Settings())
+    assert grey.image is not None and grey.image.colour_share == 0.0

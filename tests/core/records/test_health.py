@@ -11,7 +11,10 @@ import pytest
 from record_site import CALM, add_person, picture
 from sqlalchemy import insert, text
 
+from core.errors import Conflict
+from core.records import site_settings
 from core.records.audit import trail
+from core.records.backup import copies
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.tables import now
@@ -133,3 +136,21 @@ def test_a_site_of_the_first_version_did_not_note_it(records: Database, monkeypa
     monkeypatch.setattr(trail, "version", lambda: "9.9.9")
     trail.record_start(records)
     assert starts_of(records)[0] == ("upgrade", {"before": "0.1.0", "after": "9.9.9"})
+
+
+def test_the_numbers_say_when_a_scheduled_backup_is_late(records: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not [name for name in numbers(records) if "backup" in name], "no schedule"
+    site_settings.choose(records, add_person(records, "Eve", "administrator"), "backup_days", 1)
+    assert numbers(records)["secondread_backup_overdue"] == 1
+    assert copies.make_due(records) is not None
+    found = numbers(records)
+    assert found["secondread_backup_overdue"] == 0 and 0 <= found["secondread_backup_age_seconds"] < 60
+    real = tables.now
+    monkeypatch.setattr(copies, "now", lambda: real() + timedelta(hours=31))
+    assert numbers(records)["secondread_backup_overdue"] == 1
+
+    def unreadable(_: Database) -> None:
+        raise Conflict("The folder for backups cannot be read.")
+
+    monkeypatch.setattr(copies, "schedule", unreadable)
+    assert numbers(records)["secondread_backup_overdue"] == 1

@@ -160,7 +160,7 @@ def test_a_sweep_removes_old_files_that_nothing_refers_to_and_only_those(records
             os.utime(path, (two_days_ago, two_days_ago))
 
     with records.begin() as connection:
-        assert image_store.sweep(connection, records.store) == 1
+        assert image_store.sweep(connection, records.store, image_store.old_keys(records.store)) == 1
 
     assert records.store.blobs.keys() == sorted([new.key, pixels_blob(picture(1).pixels).key])
     assert load_study(records, reader, study_id).images

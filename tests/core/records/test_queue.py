@@ -20,7 +20,7 @@ from record_site import add_person, picture
 from sqlalchemy import Row, insert, select
 
 from core.archive import arrivals, sending
-from core.errors import Conflict, DatabaseAway, NotFound
+from core.errors import Conflict, DatabaseAway, NotFound, NotSaved
 from core.language import asking
 from core.records import queue
 from core.records.audit import trail
@@ -72,9 +72,9 @@ def ask(records: Database) -> Callable[[], int]:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[timedelta]:
-    """How far the clock of this machine is off, from now on; its last element counts."""
+    """How far the clock that leases are by is off, from now on; its last element counts."""
     moment, off = datetime.now(tz=tables.now().tzinfo), [timedelta()]
-    monkeypatch.setattr(tables, "now", lambda: moment + off[-1])
+    monkeypatch.setattr(tables, "present", lambda connection: moment + off[-1])
     return off
 
 
@@ -145,6 +145,26 @@ def test_a_lease_ends_just_after_its_last_moment(
     clock.append(timedelta(seconds=30, microseconds=1))
     assert take(records, "w2", "m2").attempt == 2
     assert ROWS.heartbeat(records, first) == LOST
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("record_settings", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("off", [timedelta(seconds=40), timedelta(seconds=-40), timedelta(days=1)])
+def test_no_machine_takes_a_living_row_because_clocks_differ(
+    records: Database, ask: Callable[[], int], monkeypatch: pytest.MonkeyPatch, off: timedelta
+) -> None:
+    ask()
+    right = tables.now
+    first = take(records)
+    with monkeypatch.context() as other:  # this machine's clock, on which the second worker is
+        other.setattr(tables, "now", lambda: right() + off)
+        assert ROWS.claim(records, worker="w2", machine="m2") is None
+        assert ROWS.heartbeat(records, first) == GO_ON
+    assert ROWS.claim(records, worker="w2", machine="m2") is None
+    until = row_of(records, first.id).lease_until
+    assert abs(until - right() - timedelta(seconds=30)) < timedelta(seconds=20)
+    assert ROWS.heartbeat(records, first, seconds=-0.001) == GO_ON
+    assert take(records, "w2", "m2").attempt == 2
 
 
 def test_a_lease_of_a_clock_that_was_a_day_ahead_ends_once_the_clock_is_right(
@@ -382,6 +402,7 @@ def test_what_was_postponed_waits_for_its_hour_holds_up_nobody_and_is_no_failed_
     assert not WITH_HOURS.postpone(records, following, "Late.", tables.now()), "it is not this lease's any more"
 
 
+@pytest.mark.parametrize("error", [DatabaseAway("It does not answer."), NotSaved("It is busy.")])
 @pytest.mark.parametrize(
     ("module", "queue", "step", "take"),
     [
@@ -390,16 +411,18 @@ def test_what_was_postponed_waits_for_its_hour_holds_up_nobody_and_is_no_failed_
         (asking, "ANSWERS", "_ask", asking.ask_next),
     ],
 )
-def test_a_database_that_is_away_for_a_moment_ends_no_row_as_failed(
-    monkeypatch: pytest.MonkeyPatch, module: ModuleType, queue: str, step: str, take: Callable[..., bool]
-) -> None:
-    """It is taken up again once its lease is over. Here the queue has one row, and notes what becomes of it."""
+def test_a_database_that_is_away_or_busy_for_a_moment_ends_no_row_as_failed(
+    monkeypatch: pytest.MonkeyPatch, module: ModuleType, queue: str, step: str, take: Callable[..., bool],
+    error: Exception,
+) -> None:  # fmt: skip
+    """It is taken up again once its lease is over, also where not even the next try can be noted. Here the queue has
+    one row, and notes what becomes of it."""
 
     class OneRow:
         ended: ClassVar[list[object]] = []
 
         def claim(self, *_: object, **__: object) -> object:
-            return object()
+            return SimpleNamespace(id=1, row=SimpleNamespace(tries=0, asked_by="archive"))
 
         def renewed(self, *_: object, **__: object) -> AbstractContextManager[object]:
             return nullcontext(SimpleNamespace(require=lambda: None))
@@ -408,10 +431,10 @@ def test_a_database_that_is_away_for_a_moment_ends_no_row_as_failed(
             self.ended.append(given)
 
     def away(*_: object) -> None:
-        raise DatabaseAway("It does not answer.")
+        raise error
 
     monkeypatch.setattr(module, queue, OneRow())
     monkeypatch.setattr(module, step, away)
-    with pytest.raises(DatabaseAway):
-        take(object(), worker="w", machine="m")
+    with pytest.raises(type(error)):
+        take(SimpleNamespace(begin=away), worker="w", machine="m")
     assert not OneRow.ended

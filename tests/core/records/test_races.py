@@ -20,7 +20,7 @@ from core.records.database import tables  # fmt: skip
 from core.records.database.db import Database
 from core.records.people import accounts, sessions
 from core.records.people.permissions import Person
-from core.records.reads import predictions, reads, retention, studies, truths
+from core.records.reads import predictions, reading_leases, reads, retention, studies, truths
 from core.records.releases import shadows
 from core.types import SIDE_NOT_STATED, Modality
 from train.queue import trainings
@@ -104,6 +104,20 @@ def test_a_correction_and_a_first_read_at_once_leave_the_side_that_was_read(
         assert len(refusals(outcomes)) == 1
         shown = studies.load_study(records, ann, study_id).breasts
         assert all(tuple(read.impressions) == shown for read in reads.reads_of(records, ann, study_id))
+
+
+def test_a_side_and_a_frame_are_not_changed_under_whoever_is_reading(
+    records: Database, ann: Person, bea: Person
+) -> None:
+    study_id, image_id = new_study(records, ann, 1)
+    assert reading_leases.hold_study(records, ann, study_id) is None
+    side = {"laterality": "R", "view": None, "modality": Modality.ULTRASOUND}
+    with pytest.raises(Conflict, match="Ann is reading this study now"):
+        studies.correct_image(records, bea, image_id, **side)
+    with pytest.raises(Conflict, match="Ann is reading this study now"):
+        studies.choose_frame(records, bea, image_id, 1)
+    studies.correct_image(records, ann, image_id, **side)
+    assert studies.load_study(records, bea, study_id).breasts == ("R",)
 
 
 def test_a_deletion_and_an_answer_at_once_leave_no_answer_without_its_study(records: Database, ann: Person) -> None:

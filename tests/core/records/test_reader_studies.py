@@ -8,7 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,11 +28,11 @@ from record_site import (
     sqlite_only,
     stored_files,
 )
-from sqlalchemy import select, text
+from sqlalchemy import insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 
 from core.errors import Conflict, InvalidInput, NotAllowed, NotFound
-from core.records import data_sets
+from core.records import data_sets, site_settings
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
@@ -40,7 +40,7 @@ from core.records.people.permissions import Actor
 from core.records.reader_studies import data_set_cases, designs, readings
 from core.records.reader_studies.data_set_cases import MOST_PICTURES, CasesOf
 from core.records.reader_studies.protocol import AIDED, UNAIDED, Protocol, StudyCase, Task, tasks_of
-from core.records.reads import answers_seen, predictions, reads, studies, truths, worklist
+from core.records.reads import answers_seen, predictions, reads, retention, studies, truths, worklist
 from core.records.reads.reads import Impression
 from core.types import SIDE_NOT_STATED, Modality
 
@@ -83,6 +83,23 @@ def test_in_two_sessions_every_case_is_met_both_ways_and_half_of_each_kind_aided
     assert starts[0] == starts[2] and not starts[0] & starts[1]
 
 
+@pytest.mark.parametrize(("groups", "shared", "n_readers"), [(2, 0, 4), (2, 0, 6), (2, 8, 4), (3, 0, 6), (4, 0, 8)])
+def test_in_two_sessions_of_groups_every_case_is_met_both_ways_first(groups: int, shared: int, n_readers: int) -> None:
+    fields = {"design": "two sessions", "cases": cases(12, 12), "readers": tuple(range(1, n_readers + 1))}
+    asked = protocol(**fields, groups=groups, shared=shared, halves_in_groups=True)
+    ways: dict[str, set[str]] = {}
+    for reader in asked.readers:
+        for task in tasks_of(asked, reader):
+            if task.session == 1:
+                ways.setdefault(task.case.study_id, set()).add(task.modality)
+    assert len(ways) == 24 and all(one == {AIDED, UNAIDED} for one in ways.values())
+    of_before = protocol(**fields, groups=groups, shared=shared)  # locked by an earlier version: its orders stay
+    assert of_before.sha256 != asked.sha256
+    assert groups % 2 == 1 or [tasks_of(of_before, one) for one in asked.readers] != [
+        tasks_of(asked, one) for one in asked.readers
+    ]
+
+
 def test_groups_share_out_readers_and_cases_with_both_kinds_in_each() -> None:
     asked = protocol(groups=2)
     own = [{task.case.study_id for task in tasks_of(asked, reader)} for reader in (1, 2, 3, 4)]
@@ -112,7 +129,7 @@ def test_two_models_are_met_in_two_sessions_each_first_by_half_of_the_cases() ->
 
 def test_a_protocol_of_before_there_were_hybrid_designs_has_the_hash_that_was_locked() -> None:
     text = protocol().model_dump(mode="json")
-    del text["shared"], text["aids"]
+    del text["shared"], text["aids"], text["halves_in_groups"]
     canonical = json.dumps(text, sort_keys=True, separators=(",", ":"))
     assert protocol().sha256 == hashlib.sha256(canonical.encode()).hexdigest() != protocol(groups=2, shared=2).sha256
 
@@ -303,10 +320,12 @@ def test_the_second_session_waits_for_the_pause_to_the_day(
     assert {task.session for task in read_all(records, ann)} == {1}
     turn = readings.turns(records, ann)[0]
     now = tables.now()
-    assert turn.task is None and turn.not_before == now.date() + timedelta(days=28)
-    monkeypatch.setattr(tables, "now", lambda: now + timedelta(days=27))
+    assert turn.task is None and turn.not_before is not None
+    assert timedelta(days=27, hours=23) < turn.not_before - now <= timedelta(days=28)
+    due = turn.not_before
+    monkeypatch.setattr(tables, "now", lambda: due - timedelta(seconds=1))  # whole days, and not the next date
     assert readings.turns(records, ann)[0].task is None
-    monkeypatch.setattr(tables, "now", lambda: now + timedelta(days=28))
+    monkeypatch.setattr(tables, "now", lambda: due)
     again = list(read_all(records, ann))
     assert len(again) == 4 and {task.session for task in again} == {2}
 
@@ -373,6 +392,79 @@ def test_a_truth_that_was_corrected_meanwhile_is_noticed_before_the_design_is_ke
     assert [any(one.truth.values()) for one in chosen] == [True, False, False] and len(left) == 3
     with pytest.raises(InvalidInput, match="There are 3 studies with"):
         designs.draw_cases(found, positive=4, negative=0, seed=0)
+
+
+@sqlite_only
+def test_a_truth_that_was_corrected_after_the_design_keeps_it_from_being_locked(
+    records: Database, people: list[Somebody]
+) -> None:
+    ada, ann, bea, cleo = people
+    design(records, people, 3)
+    found = designs.cases_at_hand(records, ada, Modality.ULTRASOUND).cases
+    values = {"title": "t", "modality": "ultrasound", "readers": (ann.id, bea.id), "cases": found[1:]}
+    first, second = (designs.create_reader_study(records, ada, values) for _ in range(2))
+
+    def enter(place: int, pathology: str) -> None:
+        truths.record_truth(
+            records, cleo, found[place].study_id, breast="R", pathology=pathology, happened_on=tables.now().date(),
+            source="biopsy",
+        )  # fmt: skip
+
+    image = tables.image
+    with records.begin() as connection:  # no case any more: the patients of the others are numbered without it
+        gone = update(image).where(image.c.study_id == found[0].study_id)
+        connection.execute(gone.values(pixels_removed_at=tables.now()))
+    designs.lock_reader_study(records, ada, first)
+    enter(1, "benign")
+    with pytest.raises(Conflict, match="its truth was changed meanwhile"):
+        designs.lock_reader_study(records, ada, second)
+    enter(1, "malignant")
+    with records.begin() as connection:  # two of the cases are one woman's after all
+        ids = [found[1].study_id, found[2].study_id]
+        connection.execute(update(tables.study).where(tables.study.c.id.in_(ids)).values(patient_hash="f" * 64))
+    with pytest.raises(Conflict, match="is here no more"):
+        designs.lock_reader_study(records, ada, second)
+
+
+@sqlite_only
+def test_the_pictures_of_a_reader_studys_cases_stay_until_it_is_closed(
+    records: Database, people: list[Somebody], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada, ann, *_ = people
+    root = add_person(records, "Root", "administrator")
+    study_id = design(records, people)
+    site_settings.choose(records, root, "keep_pixels_days", 30)
+    monkeypatch.setattr(retention, "now", lambda: tables.now() + timedelta(days=31))
+    assert retention.n_due(records, root, 30) == retention.apply_policy(records) == 0
+    designs.lock_reader_study(records, ada, study_id)
+    list(read_all(records, ann))
+    assert retention.n_due(records, root, 30) == retention.apply_policy(records) == 0
+    designs.close_reader_study(records, ada, study_id, reason="pilot")
+    assert retention.n_due(records, root, 30) == retention.apply_policy(records) == 4
+
+
+@sqlite_only
+def test_a_case_without_its_pictures_is_neither_locked_nor_read(records: Database, people: list[Somebody]) -> None:
+    ada, ann, *_ = people
+
+    def removed_at(moment: datetime | None) -> None:
+        with records.begin() as connection:
+            connection.execute(update(tables.image).values(pixels_removed_at=moment))
+
+    study_id = design(records, people)
+    removed_at(tables.now())
+    with pytest.raises(Conflict, match="Of 4 of the cases pictures were removed by the site's policy"):
+        designs.lock_reader_study(records, ada, study_id)
+    removed_at(None)
+    designs.lock_reader_study(records, ada, study_id)
+    task = readings.turns(records, ann)[0].task
+    assert task is not None
+    readings.begin_task(records, ann, study_id, task)
+    removed_at(tables.now())
+    with pytest.raises(Conflict, match="so it cannot be read"):
+        readings.begin_task(records, ann, study_id, task)
+    with pytest.raises(Conflict, match="so it cannot be read"):
+        readings.save_read(records, ann, study_id, task, {"R": CALM})
 
 
 @sqlite_only
@@ -486,6 +578,11 @@ def test_a_discarded_design_takes_its_cases_with_it_and_leaves_the_studies_of_th
         of_data_set=CasesOf(version_id, "malignant"),
     )  # fmt: skip
     assert len(stored_files(records)) == len(before) + 8
+    with records.begin() as connection:  # a back-read of an earlier version, which took such cases, too
+        values = {"models": [], "created_by": eve.id, "created_at": tables.now()}
+        number = connection.execute(insert(tables.back_read).values(**values).returning(tables.back_read.c.id)).scalar()
+        row = {"back_read_id": number, "study_id": found[0].study_id, "state": "queued", "message": "", "attempts": 0}
+        connection.execute(insert(tables.back_read_study).values(**row))
     designs.discard_reader_study(records, eve, made)
     assert stored_files(records) == before
     with pytest.raises(NotFound):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,21 @@ def test_first_read_reveal_final_read_and_truth_in_their_order(
         ("first read", ann.id), ("reveal", ann.id), ("final read", ann.id), ("enter truth", ada.id)
     ]  # fmt: skip
     assert trail.verify(records).is_intact
+
+
+def test_an_answer_that_came_after_what_stood_before_the_reader_is_not_said_to_be_known(
+    records: Database, ann: Person, study_id: str
+) -> None:
+    reads.record_first_read(records, ann, study_id, FIRST)
+    reads.reveal(records, ann, study_id)
+    (before,) = predictions.predictions_of(records, ann, study_id)
+    stored = load_study(records, ann, study_id).images[0]
+    late = replace(answer(stored.image), model_id="late", weights_sha256="f" * 64)
+    predictions.record_predictions(records, study_id, stored.id, late, explanation())
+    for seen, models in (([(before[0], before[1].weights_sha256)], {"model"}), ([], set()), (None, {"model", "late"})):
+        reads.record_final_read(records, ann, study_id, FINAL, seen=seen)
+        newest = reads.reads_of(records, ann, study_id)[-1]
+        assert {one["model_id"] for one in newest.predictions_seen} == models
 
 
 def test_predictions_are_refused_until_they_are_revealed(records: Database, ann: Person, study_id: str) -> None:

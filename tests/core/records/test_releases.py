@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -117,13 +118,20 @@ def test_a_retired_model_does_not_answer_until_it_is_brought_back(records: Datab
 
 
 def test_an_ensemble_answers_only_with_the_members_it_was_made_from(records: Database, admin: Person) -> None:
-    assert "ultrasound-ensemble" in {card.model_id for card in live_cards(records.settings)}
-    promote(records, admin, add_candidate(records, admin, 1))
-    assert "ultrasound-ensemble" not in {card.model_id for card in live_cards(records.settings)}
-    decisions.roll_back(records, admin, MODEL, SHIPPED.weights_sha256, live_sha256=live_sha(records), reason="Back.")
-    assert "ultrasound-ensemble" in {card.model_id for card in live_cards(records.settings)}
-    decisions.retire(records, admin, MODEL, live_sha256=SHIPPED.weights_sha256, reason="Weak.")
-    assert "ultrasound-ensemble" not in {card.model_id for card in live_cards(records.settings)}
+    member = "ultrasound-efficientnet_lite0"
+    shipped = live_card(records.settings, member).weights_sha256
+
+    def is_live() -> bool:
+        return "ultrasound-ensemble" in {card.model_id for card in live_cards(records.settings)}
+
+    assert is_live()
+    promote(records, admin, add_candidate(records, admin, 1, model_id=member), live_sha256=shipped)
+    assert not is_live()
+    now = live_card(records.settings, member).weights_sha256
+    decisions.roll_back(records, admin, member, shipped, live_sha256=now, reason="Back.")
+    assert is_live()
+    decisions.retire(records, admin, member, live_sha256=shipped, reason="Weak.")
+    assert not is_live()
 
 
 def test_a_candidate_under_a_new_name_becomes_a_new_model(records: Database, admin: Person) -> None:
@@ -280,6 +288,23 @@ def test_shipped_weights_that_were_put_away_outlive_the_next_version_of_the_prod
     new = live_sha(records)
     decisions.roll_back(records, admin, MODEL, SHIPPED.weights_sha256, live_sha256=new, reason="Back.")
     assert live_sha(records) == SHIPPED.weights_sha256
+
+
+def test_shipped_weights_that_were_rolled_back_to_outlive_the_next_version_of_the_product(
+    records: Database, admin: Person, tmp_path: Path
+) -> None:
+    decisions.retire(records, admin, MODEL, live_sha256=SHIPPED.weights_sha256, reason="Too weak.")
+    next_version = tmp_path / "next version"
+    next_version.mkdir()
+    made = candidate(records, add_candidate(records, admin, 1))
+    shutil.copytree(made.folder, next_version / MODEL)
+    records.settings = replace(records.settings, weights_dir=next_version)
+    decisions.roll_back(records, admin, MODEL, made.weights_sha256, live_sha256=None, reason="The new one is good.")
+    assert live_sha(records) == made.weights_sha256
+    (tmp_path / "the version after").mkdir()
+    records.settings = replace(records.settings, weights_dir=tmp_path / "the version after")
+    assert live_sha(records) == made.weights_sha256
+    assert live_card(records.settings, MODEL).has_weights
 
 
 @sqlite_only

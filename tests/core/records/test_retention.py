@@ -8,8 +8,10 @@ from datetime import timedelta
 
 import pytest
 from record_site import CALM, add_person, answer, at_terminal, explanation, picture, stored_files
+from sqlalchemy import select
 
 from core.errors import InvalidInput
+from core.imaging.dicom.views import SPECIMEN
 from core.records import site_settings
 from core.records.audit import trail
 from core.records.database import tables
@@ -17,7 +19,7 @@ from core.records.database.db import Database
 from core.records.people.permissions import Person
 from core.records.reads import predictions, reads, retention, studies, truths
 from core.records.reads.truths import known_images
-from core.types import Modality
+from core.types import NEEDS_SIDE, Modality
 
 DAYS = 30
 
@@ -125,3 +127,24 @@ def test_no_data_set_is_made_of_pictures_that_are_gone(records: Database, ann: P
     retention.apply_policy(records)
     found = known_images(records, bob, Modality.ULTRASOUND)
     assert not found.images and "removed by the site's policy" in next(iter(found.left_out))
+
+
+def test_no_data_set_is_made_of_pictures_that_no_model_reads(records: Database, ann: Person) -> None:
+    bob = add_person(records, "Bob", "administrator")
+    read = picture(4)
+    others = [picture(5, not_scored=SPECIMEN), picture(6, laterality=None, needs_side=True)]
+    study_id = studies.create_study(records, ann, display_name="x", images=[read, *others])
+    given = dict.fromkeys(studies.load_study(records, ann, study_id).breasts, CALM)
+    reads.record_first_read(records, ann, study_id, given)
+    reads.reveal(records, ann, study_id)
+    reads.record_final_read(records, ann, study_id, given)
+    for breast in given:
+        truths.record_truth(
+            records, ann, study_id, breast=breast, pathology="malignant", happened_on=tables.now().date(), source="x"
+        )
+    found = known_images(records, bob, Modality.ULTRASOUND)
+    first = studies.load_study(records, ann, study_id).images[0]
+    with records.read() as connection:
+        stored = connection.execute(select(tables.image.c.stored).where(tables.image.c.id == first.id)).scalar_one()
+    assert [image.stored for image in found.images] == [stored]
+    assert found.left_out == {SPECIMEN: 1, NEEDS_SIDE: 1}

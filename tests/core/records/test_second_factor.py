@@ -178,6 +178,56 @@ def test_guessing_codes_locks_and_the_right_password_does_not_start_the_count_ag
         accounts.sign_in(db, settings, "Anna Berg", PASSWORD)
 
 
+def fail_but_one(db: Database, settings: Settings) -> None:
+    for _ in range(FAILURES_BEFORE_LOCK - 1):
+        with pytest.raises(AccountRefused, match="do not match"):
+            accounts.sign_in(db, settings, "Anna Berg", "wrong password")
+
+
+def locks(db: Database, anna: Person) -> int:
+    return sum(entry.action == "lock person" for entry in trail.entries(db, LocalTerminal(anna.id)))
+
+
+def test_after_four_wrong_passwords_the_right_one_and_the_right_code_open(
+    db: Database, settings: Settings, anna: Person, clock: Clock
+) -> None:
+    secret, _ = set_up(db, anna, clock)
+    fail_but_one(db, settings)
+    pending(db, settings)
+    token = second_factor.sign_in(db, settings, pending(db, settings), clock.code(secret))
+    assert sessions.person_of(db, settings, token) == anna and locks(db, anna) == 0
+
+
+def test_after_four_wrong_passwords_and_the_right_one_a_wrong_code_locks_and_is_in_the_trail_once(
+    db: Database, settings: Settings, anna: Person, clock: Clock
+) -> None:
+    secret, _ = set_up(db, anna, clock)
+    fail_but_one(db, settings)
+    token = pending(db, settings)
+    with pytest.raises(AccountRefused):
+        second_factor.sign_in(db, settings, token, "000000")
+    assert locks(db, anna) == 1
+    with pytest.raises(AccountRefused):
+        second_factor.sign_in(db, settings, token, clock.code(secret))
+    with pytest.raises(AccountRefused, match="locked"):
+        accounts.sign_in(db, settings, "Anna Berg", PASSWORD)
+    assert locks(db, anna) == 1
+
+
+def test_the_right_password_again_and_again_leaves_no_more_codes_to_be_tried(
+    db: Database, settings: Settings, anna: Person, clock: Clock
+) -> None:
+    secret, _ = set_up(db, anna, clock)
+    token = pending(db, settings)
+    for _ in range(FAILURES_BEFORE_LOCK - 1):
+        pending(db, settings)
+    with pytest.raises(AccountRefused):
+        second_factor.sign_in(db, settings, token, "000000")
+    with pytest.raises(AccountRefused):
+        second_factor.sign_in(db, settings, token, clock.code(secret))
+    assert locks(db, anna) == 1
+
+
 def test_the_right_password_is_remembered_for_five_minutes_and_for_that_password(
     db: Database, settings: Settings, anna: Person, clock: Clock
 ) -> None:

@@ -125,6 +125,22 @@ def test_images_of_final_studies_that_both_read_are_compared(records: Database, 
     assert shadows.shadow_comparison(records, admin, "ours", "f" * 64, reference="model").n == 2
 
 
+@sqlite_only
+def test_studies_of_one_patient_are_one_patient_and_two_studies(records: Database, admin: Person) -> None:
+    for number, patient in enumerate(("a" * 64, "a" * 64, None, None), start=1):
+        image = picture(number, patient_hash=patient)
+        study = studies.create_study(records, admin, display_name="x", images=[image])
+        (stored,) = studies.load_study(records, admin, study).images
+        predictions.record_predictions(records, study, stored.id, answer(image), explanation())
+        shadows.record_shadow_answer(records, study, stored.id, answer(image, weights="f" * 64))
+        reads.record_first_read(records, admin, study, {"R": CALM})
+        reads.record_final_read(records, admin, study, {"R": CALM}, "")
+    table = shadows.shadow_answers(records, admin, "model", "f" * 64)
+    assert (table["study"].nunique(), table["patient"].nunique()) == (4, 3)
+    assert table["patient"][0] == table["patient"][1] and not set(table["patient"]) & {"a" * 64, *table["study"]}
+    assert shadows.shadow_comparison(records, admin, "model", "f" * 64).studies == 4
+
+
 @pytest.mark.parametrize(("malignant", "is_called"), [(0.5, True), (0.4999, False)])
 @sqlite_only
 def test_a_score_at_its_threshold_is_called_of_the_live_and_of_the_shadow_model(
@@ -147,7 +163,15 @@ def test_areas_are_compared_where_the_truth_is_known() -> None:
     labels = np.repeat([1.0, 0.0, np.nan], [20, 30, 10])
     live = rng.random(60)
     shadow = np.clip(live + 0.4 * (labels == 1) + rng.normal(0, 0.05, 60), 0, 1)
-    table = pd.DataFrame({"patient": np.arange(60).astype(str), "label": labels, "live": live, "shadow": shadow})
+    table = pd.DataFrame(
+        {
+            "study": np.arange(60).astype(str),
+            "patient": np.arange(60).astype(str),
+            "label": labels,
+            "live": live,
+            "shadow": shadow,
+        }
+    )
     found = compare_shadow(table.assign(live_called=live > 0.5, shadow_called=shadow > 0.5))
     known = ~np.isnan(labels)
     wanted = roc_auc_score(labels[known], shadow[known]) - roc_auc_score(labels[known], live[known])

@@ -73,6 +73,23 @@ def test_the_environment_stays_the_most_also_when_it_is_lowered_later(records: D
 
 
 @pytest.mark.parametrize(
+    ("key", "default", "least", "most"),
+    [("threshold_sensitivity", 30, 30, 100), ("backup_days", 500, 0, 500), ("backups_most", 2000, 1, 2000)],
+)
+def test_what_the_environment_says_can_be_chosen_and_counts_as_far_as_it_goes_later(
+    records: Database, ada: Person, key: str, default: int, least: int, most: int
+) -> None:
+    wide = open_database(replace(records.settings, **{key: default}))
+    choice = next(one for one in site_settings.CHOICES if one.key == key)
+    assert site_settings.bounds(choice, wide.settings) == (least, most)
+    site_settings.choose(wide, ada, key, default)
+    wide.close()
+    narrow = {"threshold_sensitivity": 50, "backup_days": 365, "backups_most": 1000}[key]
+    assert getattr(site_settings.current(records), key) == narrow
+    assert next(row.value for row in site_settings.chosen(records, ada) if row.choice is choice) == narrow
+
+
+@pytest.mark.parametrize(
     ("key", "value"),
     [
         ("upload_mib", 0),

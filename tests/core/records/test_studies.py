@@ -85,7 +85,7 @@ def test_colour_comes_back_exactly_and_images_keep_their_order(records: Database
 
 @sqlite_only
 def test_only_tags_of_the_allow_list_are_kept(records: Database, ann: Person) -> None:
-    given = picture(tags={"KVP": "28", "PatientName": "ROE^JANE", "PatientID": "4711", "StudyDate": "20260101"})
+    given = picture(tags={"KVP": "28", "PatientName": "ROE^JANE", "PatientID": "PID-4711", "StudyDate": "20260101"})
     study_id = create_study(records, ann, display_name="x", images=[given])
 
     assert load_study(records, ann, study_id).images[0].image.tags == {"KVP": "28"}
@@ -93,7 +93,7 @@ def test_only_tags_of_the_allow_list_are_kept(records: Database, ann: Person) ->
         everything = "".join(
             str(row) for table in tables.metadata.sorted_tables for row in connection.execute(select(table))
         )
-    assert "ROE" not in everything and "4711" not in everything
+    assert "ROE" not in everything and "PID-4711" not in everything
 
 
 @sqlite_only

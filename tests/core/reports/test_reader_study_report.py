@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 import numpy as np
 from pypdf import PdfReader
 
-from core.evaluation.statistics.reader_study import RoeMetz, dealt_out, simulate
+from core.evaluation.statistics.reader_study import Difference, RoeMetz, dealt_out, simulate
 from core.evaluation.statistics.reader_study_summary import analyse
 from core.reports.document import Heading, Table
 from core.reports.html import build_html
 from core.reports.pdf import build_pdf
 from core.reports.reader_study import ReaderStudyReport, reader_study_document
+from core.reports.reader_study import _conclusion as conclusion_of
 
 STUDY = simulate(RoeMetz(), readers=4, positives=16, negatives=20, rng=np.random.default_rng(2), effect=1.5)
 
@@ -57,6 +58,42 @@ def test_the_summary_says_which_way_a_clear_difference_goes_and_that_another_is_
     same = simulate(RoeMetz(), readers=4, positives=16, negatives=20, rng=np.random.default_rng(2))
     html = build_html(reader_study_document(report(study=same, summary=analyse(same))))
     assert "does not show a difference between first and second" in html
+
+
+def test_not_inferior_is_shown_or_not_at_one_half_of_the_level() -> None:
+    study = simulate(RoeMetz(), readers=4, positives=16, negatives=20, rng=np.random.default_rng(2))
+    low = analyse(study)["area"]["analyses"][0]["differences"][0]["low"]
+    assert low < 0
+    for margin, expected in ((-low + 0.001, ", shown at 0.025."), (-low - 0.001, ", not shown at 0.025.")):
+        summary = analyse(study, margin=margin)
+        html = build_html(reader_study_document(report(study=study, summary=summary)))
+        p = summary["area"]["not_inferior"]["first vs second"]
+        assert f"first vs second: one-sided p for &#34;not inferior by the margin&#34;: {p:.3g}{expected}" in html
+    assert "the first is not inferior" not in html
+
+
+def test_of_several_pairs_a_difference_is_one_where_p_adjusted_by_holm_says_so() -> None:
+    one = Difference("a", "b", value=0.1, se=0.04, df=12, low=0.01, high=0.19, t=2.3, p=0.04, p_holm=0.04)
+    assert conclusion_of(one, 1) == (
+        "The interval leaves out 0: for readers and cases like these the area is larger under a than b."
+    )
+    assert "0.0400: for readers and cases like these the area is larger under a than b." in conclusion_of(one, 3)
+    for p in (0.05, 0.12):
+        said = conclusion_of(replace(one, p_holm=p), 3)
+        assert f"adjusted over 3 pairs is {p:.4f}: together the pairs do not show a difference between a and b" in said
+
+
+def test_where_patients_have_several_cases_nothing_is_said_that_takes_cases_to_be_independent() -> None:
+    several = replace(STUDY, patients=np.arange(36) // 2)
+    document = reader_study_document(report(study=several, summary=analyse(several)))
+    html = build_html(document)
+    text = " ".join("\n".join(page.extract_text() for page in PdfReader(io.BytesIO(build_pdf(document))).pages).split())
+    for said in (html, text):
+        assert "its variance takes cases to be independent; here patients have several" in said
+        assert "DBM takes cases to be independent" in said and "DBM (jackknife" not in said and "normal, p" not in said
+    assert "dbm" in analyse(STUDY)["area"] and "dbm" not in analyse(several)["area"]
+    alone = replace(STUDY, patients=np.arange(36))
+    assert analyse(alone)["area"]["dbm"] == analyse(STUDY)["area"]["dbm"]
 
 
 def test_a_study_in_groups_and_one_without_areas_say_so() -> None:

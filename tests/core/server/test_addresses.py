@@ -83,7 +83,10 @@ def application(peer: str = "192.0.2.9", **chosen: Any) -> TestClient:
     routes = [Route("/{path:path}", page, methods=["GET", "POST"])]
     settings = Settings(**chosen)
     middleware = guards.build_middleware(
-        index_html="", is_signed_in=lambda _: False, may_fetch=lambda *_: False, settings=settings
+        index_html="",
+        is_signed_in=lambda token, *, is_activity=True: False,
+        may_fetch=lambda *_: False,
+        settings=settings,
     )
     return TestClient(Starlette(routes=routes, middleware=middleware), client=(peer, 1))
 

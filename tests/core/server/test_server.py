@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode
 
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 from asgi_site import application
 from record_site import at_terminal
+from sqlalchemy import select
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from starlette.types import Message
@@ -28,6 +30,7 @@ from core.errors import InvalidInput
 from core.imaging.levels import frame_content
 from core.imaging.picture import png_of
 from core.records.audit import trail
+from core.records.database import tables
 from core.records.database.db import Database
 from core.records.people import accounts, invitations, sessions
 from core.records.people.permissions import Person
@@ -391,6 +394,21 @@ def test_a_frame_of_a_clip_answers_whoever_may_see_the_study_and_is_not_cached(
     assert signed_in.get(f"/frames/{stored_image.id}/1").status_code == 403
 
 
+@pytest.mark.parametrize(("path", "is_noted"), [(f"/frames/{'0' * 32}/0", False), ("/media/picture.png", True)])
+def test_a_clip_that_plays_on_keeps_no_session_awake(
+    signed_in: TestClient, db: Database, monkeypatch: pytest.MonkeyPatch, path: str, is_noted: bool
+) -> None:
+    def seen_at() -> datetime:
+        with db.read() as connection:
+            seen: datetime = connection.execute(select(tables.session.c.last_seen_at)).scalar_one()
+        return seen
+
+    before = seen_at()
+    monkeypatch.setattr(sessions, "now", lambda: before + timedelta(seconds=60))
+    assert signed_in.get(path).status_code == (200 if is_noted else 404)
+    assert seen_at() == (before + timedelta(seconds=60) if is_noted else before)
+
+
 # Uploads
 
 
@@ -579,7 +597,6 @@ def test_small_files_count_as_whole_blocks(db: Database, settings: Settings, ann
 def test_the_inbox_is_not_walked_for_each_upload(signed_in: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     assert signed_in.post("/upload", content=b"x", headers=UPLOAD).status_code == 201
     monkeypatch.setattr(inbox, "_measure", lambda *_: pytest.fail("walked"))
-    monkeypatch.setattr(inbox, "remove_old", lambda *_: pytest.fail("walked"))
     assert signed_in.post("/upload", content=b"x", headers=UPLOAD).status_code == 201
 
 
@@ -695,6 +712,23 @@ def test_uploads_that_nobody_used_go_after_a_day(signed_in: TestClient, settings
     yesterday = time.time() - inbox.LIFETIME_SECONDS - 60
     os.utime(folder, (yesterday, yesterday))
     assert inbox.remove_old(settings) == 1
+    assert not folder.parent.exists()
+
+
+def test_uploads_that_nobody_used_go_after_a_day_while_nobody_else_uploads(
+    settings: Settings, anna: Person, signed_in: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox, "LOOK_SECONDS", 0.05)
+    item = signed_in.post("/upload", content=b"x", headers=UPLOAD).json()["id"]
+    folder = inbox.find_item(settings, anna, together=TOGETHER, item=item).parent
+    with inbox.emptied(settings):
+        time.sleep(0.2)
+        assert folder.exists()
+        yesterday = time.time() - inbox.LIFETIME_SECONDS - 60
+        os.utime(folder, (yesterday, yesterday))
+        end = time.monotonic() + 20
+        while folder.parent.exists() and time.monotonic() < end:
+            time.sleep(0.02)
     assert not folder.parent.exists()
 
 

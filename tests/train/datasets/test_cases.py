@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from made_cards import made_card
 from PIL import Image as Raster
 
 from core.errors import InvalidInput
@@ -88,6 +89,27 @@ def test_a_manifest_may_bring_its_folds(folder: Path) -> None:
     folds = [str(number // 4 % 5) for number in range(40)]
     prepared = prepare(manifest(folder, fold=folds), Modality.ULTRASOUND, folds=5)
     assert list(prepared.cases["fold"].astype(str)) == folds
+
+
+def test_folds_beside_a_split_that_is_trained_on_are_left_out(folder: Path) -> None:
+    parts = [("train", "train", "train", "validation", "test")[number // 4 % 5] for number in range(40)]
+    plain = prepare(manifest(folder, split=parts), Modality.ULTRASOUND).cases
+    prepared = prepare(manifest(folder, split=parts, fold=["0", "1"] * 20), Modality.ULTRASOUND)
+    assert list(prepared.cases["split"]) == parts and "fold" not in prepared.cases
+    assert split_sha256(prepared.cases) == split_sha256(plain)
+
+
+def test_the_cases_of_a_model_of_one_split_are_known_again_beside_folds(folder: Path, tmp_path: Path) -> None:
+    from train.publishing.backfill import same_cases
+
+    parts = [("train", "train", "train", "validation", "test")[number // 4 % 5] for number in range(40)]
+    data = manifest(folder, split=parts, fold=["0", "1"] * 20)
+    cases = prepare(data, Modality.ULTRASOUND).cases
+    card = made_card(tmp_path, data={"split_sha256": split_sha256(cases)})
+    for name in ("test", "validation"):
+        listed = cases.loc[cases["split"] == name, ["file"]].rename(columns={"file": "case"})
+        listed.to_csv(tmp_path / f"{card.weights_sha256[:8]}.{name}_scores.csv", index=False)
+    assert list(same_cases(card, data)["split"]) == parts
 
 
 def test_the_hash_of_a_split_depends_on_the_division_alone(folder: Path) -> None:

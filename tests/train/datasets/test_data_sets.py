@@ -109,6 +109,53 @@ def test_a_new_split_is_a_new_version_and_the_old_one_stays_as_it_was(
     assert [case["split"] for case in cases_of(records, admin, second)] != [case["split"] for case in before]
 
 
+def _divided(parts: list[str], folds: list[str] | None = None) -> dict[str, bytes]:
+    """A picture a part, malignant and benign in turn, with a manifest that says so."""
+    files = {f"{number}.png": picture(number) for number in range(len(parts))}
+    rows = [f"{number}.png,{('benign', 'malignant')[number % 2]},{part}" for number, part in enumerate(parts)]
+    header = "file,label,split"
+    if folds is not None:
+        header, rows = f"{header},fold", [f"{row},{fold}" for row, fold in zip(rows, folds, strict=True)]
+    return files | {"manifest.csv": "\n".join([header, *rows]).encode()}
+
+
+GIVEN = [("Train", "val", "TEST", "training")[number // 2 % 4] for number in range(24)]
+MEANT = [("train", "validation", "test", "train")[number // 2 % 4] for number in range(24)]
+
+
+@pytest.mark.parametrize("folds", [None, [str(number % 4) for number in range(24)]], ids=["split", "split and folds"])
+def test_a_given_split_is_taken_in_whatever_words_and_before_folds(
+    folds: list[str] | None, records: Database, admin: Person, tmp_path: Path
+) -> None:
+    found = added(records, admin, zipped(tmp_path / "a.zip", _divided(GIVEN, folds)))
+    row, cases = near_duplicates.version_cases(records, admin, found.version_id)
+    assert row.split == {"kind": "as the manifest says"} and "fold" not in cases
+    assert list(cases["split"]) == list(near_duplicates.parts_of(cases)) == MEANT
+    assert {part: sum(counts.values()) for part, counts in row.counts.items()} == {
+        "train": 12, "validation": 6, "test": 6,
+    }  # fmt: skip
+    assert not any("split" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("parts", "folds", "sentence"),
+    [
+        ([*GIVEN[:-1], ""], None, "is not used, and a new one was made: 1 picture had neither train nor validation"),
+        ([*GIVEN[:-2], "a", "b"], None, "a new one was made: 2 pictures had neither train nor validation nor test"),
+        ([""] * 24, [str(number % 4) for number in range(24)], "The folds that were given are not used"),
+        ([""] * 24, None, None),
+    ],
+)
+def test_a_given_split_that_cannot_be_used_is_said_to_be_made_anew(
+    parts: list[str], folds: list[str] | None, sentence: str | None, records: Database, admin: Person, tmp_path: Path
+) -> None:
+    found = added(records, admin, zipped(tmp_path / "a.zip", _divided(parts, folds)))
+    row = data_sets.load_version(records, admin, found.version_id)
+    assert row.split["kind"] == "60/20/20" and set(row.counts) == {"train", "validation", "test"}
+    told = [note for note in found.notes if "not used" in note]
+    assert len(told) == (sentence is not None) and all(str(sentence) in note for note in told)
+
+
 @pytest.mark.parametrize(
     ("files", "sentence"),
     [

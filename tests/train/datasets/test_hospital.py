@@ -369,6 +369,37 @@ def test_a_file_that_may_be_a_cancer_is_never_called_non_cancer(hospital: Hospit
     assert hospital.reasons("non_cancer") == {"file of another row": 1, "ambiguous": 1}
 
 
+@pytest.mark.parametrize(
+    ("cancer", "path", "other", "file"),
+    [
+        pytest.param("FILE0008", "", "FILE0008", "b/p8/FILE0008.jpg", id="no path"),
+        pytest.param("FILE0008", r"D:\b\DIT8\FILE0008.jpg", "FILE0008", "b/DIT 8/FILE0008.jpg", id="renamed folder"),
+        pytest.param("17", None, "0017", "b/p8/0017.jpg", id="lost zeros"),
+        pytest.param("0017", None, "17", "b/p8/0017.jpg", id="lost zeros of the other"),
+    ],
+)
+def test_a_cancer_row_without_a_file_makes_every_file_of_its_name_doubtful(
+    hospital: Hospital, cancer: str, path: str | None, other: str, file: str
+) -> None:
+    """path: of its validation row, None where it has none."""
+    hospital.cancer = [(cancer, "20150101", "101010", "DIT8")]
+    hospital.non_cancer = [(other, "20160101", "090000", "DIT1")]
+    if path is not None:
+        hospital.known(hospital.cancer[0], path)
+    hospital.picture(file)
+    assert hospital.matched() == {}
+    assert hospital.reasons("non_cancer") == {"ambiguous": 1}
+
+
+def test_a_copy_of_a_cancers_picture_is_never_called_non_cancer(hospital: Hospital) -> None:
+    hospital.cancer, hospital.non_cancer = [CANCER], [("FILE0004", "20160101", "090000", "DIT1")]
+    hospital.known(CANCER, r"D:\b\p1\FILE0004.jpg")
+    for file in ("b/p1/FILE0004.jpg", "copies/FILE0004.jpg"):
+        hospital.picture(file, "the same picture")
+    assert hospital.matched() == {"b/p1/FILE0004.jpg": "malignant"}
+    assert hospital.reasons("non_cancer") == {"file of another row": 1}
+
+
 def test_a_free_file_of_a_name_that_a_cancer_row_has_too_goes_to_the_non_cancer_row(hospital: Hospital) -> None:
     hospital.cancer, hospital.non_cancer = [CANCER], [("FILE0004", "20160101", "090000", "DIT1")]
     hospital.known(CANCER, r"D:\b\p1\FILE0004.jpg")

@@ -62,6 +62,17 @@ def test_a_card_tells_what_the_model_was_made_from(fitted: Path) -> None:
     assert 0 < raw["threshold"]["value"] < 1
 
 
+def test_a_card_calls_only_cases_with_a_licence_those_of_a_public_collection(fitted: Path) -> None:
+    from train.publishing.pipeline import population_limit
+
+    (told,) = (one for one in cards.read_card(fitted / "ultrasound-cnn").limits if one.startswith("Trained on"))
+    assert "names no public collection" in told and "is not known" in told
+    public = "Trained on 2 cases of a public collection, not on a screening population."
+    assert population_limit(pd.DataFrame({"licence": ["CC BY 4.0", "CC0"]}), 2) == public
+    for some in ({"licence": ["CC BY 4.0", ""]}, {"licence": [" ", ""]}, {"label": ["benign", "malignant"]}):
+        assert "names no public collection" in population_limit(pd.DataFrame(some), 2)
+
+
 def test_what_each_branch_adds_is_on_the_card_and_measured_again_on_one_that_does_not_say_it(
     dataset: Path, tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,39 @@ def test_games_of_several_folds_count_by_their_cases() -> None:
     both = pooled([one, other, {}])
     assert both["all"].n == 40 and both["all"].hits["fused"] == pytest.approx(0.8)
     assert both["all"].centre == pytest.approx(0.35) and both["few"].n == 2
+
+
+def test_a_run_goes_on_only_with_what_learnt_from_the_same_in_the_same_way(dataset: Path, tmp_path: Path) -> None:
+    from train.publishing import pipeline
+    from train.recipe.request import FitRequest
+
+    request = FitRequest("fusion", Modality.ULTRASOUND, side=32, folds=FOLDS, data=dataset / "manifest.csv")
+    backbones = [tmp_path / name for name in ("one", "other")]
+    for path in backbones:
+        path.write_text(path.name)
+    loaded = pipeline.load_cases(request, request.config)
+    masks = replace(loaded, squares=replace(loaded.squares, masks=1 - loaded.squares.masks))
+    again = replace(loaded, prepared=replace(loaded.prepared, positive="benign"))
+    cases = loaded.prepared.cases
+    dealt = replace(loaded, prepared=replace(loaded.prepared, cases=cases.assign(fold=(cases["fold"] + 1) % FOLDS)))
+    keys = [
+        pipeline.run_key(request, request.config, loaded),
+        *(pipeline.run_key(replace(request, backbone=path), request.config, loaded) for path in backbones),
+        pipeline.run_key(replace(request, budget_minutes=5.0), request.config, loaded),
+        pipeline.run_key(request, replace(request.config, batch=8), loaded),
+        *(pipeline.run_key(request, request.config, other) for other in (masks, again, dealt)),
+    ]
+    assert len(set(keys)) == len(keys) and keys[0] == pipeline.run_key(request, request.config, loaded)
+
+
+def test_that_a_budget_ended_a_fold_is_not_forgotten_by_the_process_that_goes_on(tmp_path: Path) -> None:
+    from train.publishing.pipeline import Budget
+
+    over = Budget(1e-9, 4, tmp_path)
+    assert not over.ran_out and over.stop()() and over.ran_out
+    again = Budget(1e-9, 4, tmp_path)
+    assert again.on_card["ended_by_budget"] and again.limits
+    assert not Budget(60.0, 4, tmp_path).ran_out and not Budget(None, 1, tmp_path).ran_out
 
 
 def test_a_run_that_was_killed_goes_on_with_the_fold_it_stood_at(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import Conflict
+from core.errors import Conflict, InvalidInput
 from core.settings import REPOSITORY
 from train.fitting.parts import Parts, n_open
 
@@ -110,4 +110,17 @@ def test_what_needs_a_leader_is_refused_without_one_and_ends_when_it_is_gone(tmp
             (tmp_path / "parts" / "wanted.json").unlink()
 
         led.join(do)
+    assert seen == ["one"]
+
+
+def test_a_process_that_would_do_the_parts_otherwise_is_refused(tmp_path: Path) -> None:
+    leader, seen = Parts(tmp_path, "cases and settings"), []
+
+    def do(name: str) -> None:
+        with pytest.raises(InvalidInput, match="very options"):
+            Parts(tmp_path, "others").join(seen.append)
+        seen.append(name)
+
+    with leader.led():
+        leader.do_all(["one"], do)
     assert seen == ["one"]

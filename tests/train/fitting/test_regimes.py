@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from core.errors import InvalidInput
 from core.models.registry import architecture
 from core.models.weights import state_of
 from train.recipe.recipes import FitConfig
@@ -48,6 +50,42 @@ def changed_layers(name: str, squares: Squares, folder: Path, **knobs: object) -
     fitted = fit(config(name, **knobs), squares, start=start, folder=folder)
     after = state_of(fitted.graph.model)
     return {path.split("/")[0] for path in after if not np.array_equal(after[path], before[path])}
+
+
+def test_where_no_case_is_left_to_choose_on_the_last_epoch_is_kept_and_patience_ends_nothing(
+    squares: Squares, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from train.fitting import loop
+    from train.fitting.fit import fit
+
+    losses = iter([0.5, 0.6, 0.7, 0.8] * 2)
+
+    def worse(*_: object) -> dict[str, float]:
+        return {"validation_loss": next(losses), "validation_auc": 0.5, "validation_accuracy": 0.5}
+
+    monkeypatch.setattr(loop, "validate", worse)
+    asked = config("cnn", epochs=4, patience=2)
+    kept = [
+        fit(asked, squares, start=lambda graph: "random", folder=tmp_path / str(exactly), head_epochs=exactly)
+        for exactly in (None, 0)
+    ]
+    assert [(one.best_epoch, len(one.history)) for one in kept] == [(1, 3), (4, 4)]
+
+
+def test_a_training_that_learns_nothing_or_diverges_is_refused(squares: Squares, tmp_path: Path) -> None:
+    from train.fitting.fit import fit
+    from train.fitting.loop import Diverged, validate
+
+    for batch, is_refused in ((32, False), (33, True)):
+        asked = config("cnn", batch=batch)
+        with pytest.raises(InvalidInput, match="fewer than a batch of 33") if is_refused else nullcontext():
+            fit(asked, squares, start=lambda graph: "random", folder=tmp_path / str(batch))
+    held = squares.split("validation")
+    logits = np.zeros((len(held), 1), np.float32)
+    assert validate(logits, held)["validation_auc"] == 0.5
+    logits[3] = np.nan
+    with pytest.raises(Diverged, match="learning rate"):
+        validate(logits, held)
 
 
 def test_a_frozen_backbone_stays_and_its_last_blocks_learn_when_they_are_freed(

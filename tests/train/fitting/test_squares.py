@@ -30,6 +30,31 @@ def test_several_masks_of_a_picture_are_one_target(tmp_path: Path) -> None:
     assert squares.masks[0, 12, 12] == squares.masks[0, 48, 48] == 1 and squares.masks[0, 30, 30] == 0
 
 
+def test_a_mask_of_small_numbers_or_a_palette_is_the_lesion_that_a_white_one_is(tmp_path: Path) -> None:
+    """For the squares, for the outline that is measured against, and for the size that a subgroup is."""
+    from train.datasets.cases import lesion_size
+    from train.fitting.squares import load_squares
+    from train.publishing.outline import true_outline
+
+    lesion = np.zeros((64, 64), np.uint8)
+    lesion[20:40, 10:50] = 1
+    coloured = Raster.fromarray(lesion)
+    coloured.putpalette([0, 0, 0, 128, 0, 0])
+    masks = {"white.png": Raster.fromarray(lesion * 255), "numbers.png": Raster.fromarray(lesion), "red.png": coloured}
+    for name, mask in masks.items():
+        mask.save(tmp_path / name)
+    pixels = np.random.default_rng(0).integers(60, 200, (64, 64), dtype=np.uint8)
+    Raster.fromarray(pixels).save(tmp_path / "a.png")
+    cases = pd.DataFrame({"file": "a.png", "label": "malignant", "split": "train", "mask": list(masks)})
+    squares = load_squares(
+        cases, tmp_path, modality=Modality.ULTRASOUND, side=64, classes=("benign", "malignant"), positive="malignant"
+    )
+    for name, square in zip(masks, squares.masks, strict=True):
+        assert np.array_equal(square, lesion), name
+        assert np.array_equal(true_outline(tmp_path, name, lesion.shape), lesion > 0), name
+        assert lesion_size(tmp_path, name, "malignant") == "over 10 % of the picture", name
+
+
 def test_the_pictures_of_a_patient_are_on_one_grey_scale_and_square_pixels(tmp_path: Path) -> None:
     """As an upload of the exam would show them: 16 bits in a file do not say how many of them are used."""
     from train.fitting.squares import load_squares

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from page_site import release
 from PIL import Image as Raster
 
+from core.errors import InvalidInput
 from core.models import cards
 from core.models.calibration import log_odds
 from core.models.card_cases import read_cases
@@ -19,7 +24,8 @@ from core.models.loaded import load_model
 from core.settings import Settings
 from core.types import Image, Modality
 from train.__main__ import main
-from train.publishing.ensembles import is_made
+from train.publishing import publish
+from train.publishing.ensembles import is_made, make_ensemble
 
 MEMBERS = ("one", "other")
 
@@ -61,6 +67,61 @@ def test_the_card_names_members_with_their_weights_and_what_was_fitted_on_valida
     assert card.model_id in {live.model_id for live in cards.runnable_cards(Settings(weights_dir=weights))}
     assert is_made(MEMBERS, "weighted", weights, name="both")
     assert not is_made(MEMBERS, "soft", weights, name="both")
+
+
+def test_an_ensemble_never_takes_the_name_of_a_member(weights: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "weights"
+    shutil.copytree(weights, copy)
+    before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+    with pytest.raises(InvalidInput, match="one is one of the members"):
+        make_ensemble(MEMBERS, "soft", copy, name="one")
+    assert {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()} == before
+
+
+def test_two_that_are_published_under_one_name_at_once_leave_one_whole_model(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, other_is_done, write = tmp_path / "weights", threading.Event(), publish.write_card
+    shutil.copytree(weights, copy)
+
+    def slow_write(folder: Path, card: dict) -> None:
+        if card["ensemble"]["method"] == "soft":
+            other_is_done.wait(2)  # which it is not before this one is, or comes between
+        write(folder, card)
+
+    monkeypatch.setattr(publish, "write_card", slow_write)
+    first = threading.Thread(target=lambda: make_ensemble(MEMBERS, "soft", copy, name="new"))
+    first.start()
+    while not list(copy.glob("new/*.validation_scores.csv")):
+        assert first.is_alive()
+    make_ensemble(MEMBERS, "weighted", copy, name="new")
+    other_is_done.set()
+    first.join(60)
+    card = cards.read_card(copy / "new")
+    assert cards.read_test_scores(card) is not None and read_cases(card) is not None
+    assert len(list(card.folder.iterdir())) == 4
+
+
+def test_a_model_is_published_only_when_nobody_else_publishes_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has_begun = threading.Event()
+
+    def begin(_: object) -> None:
+        has_begun.set()
+        raise InvalidInput("Far enough.")
+
+    def attempt() -> None:
+        with pytest.raises(InvalidInput):
+            publish.publish(SimpleNamespace(model_id="one"), {}, tmp_path)
+
+    monkeypatch.setattr(publish, "to_float16", begin)
+    waiting = threading.Thread(target=attempt)
+    with publish.publishing(tmp_path):
+        waiting.start()
+        assert not has_begun.wait(0.5)
+    assert has_begun.wait(60)
+    waiting.join(60)
 
 
 def test_it_lists_the_cases_of_its_members_also_afterwards(weights: Path, dataset: Path, tmp_path: Path) -> None:
@@ -125,3 +186,17 @@ def test_models_that_tell_other_classes_apart_are_not_combined(
     assert main(["ensemble", "one", "both", "--name", "x", "--out", str(weights)]) == 1
     assert "cannot be a member" in capsys.readouterr().err
     assert main(["ensemble", "one", "../two", "--name", "x", "--out", str(weights)]) == 1
+
+
+def test_an_ensemble_leaks_where_any_of_its_members_does_and_says_each_leak_once(tmp_path: Path) -> None:
+    shared, own = "3 patients lie in two splits.", "2 pictures are nearly the same."
+    for name, sha256, leaks in (("one", "ab", []), ("other", "cd", [shared]), ("third", "ef", [shared, own])):
+        release(tmp_path, f"ultrasound-{name}", sha256=sha256 * 32, leaks=leaks)
+        scores = tmp_path / f"ultrasound-{name}" / f"{sha256 * 4}.validation_scores.csv"
+        scores.write_text(re.sub(r"^c(\d+),p", r"v\1,q", scores.read_text(), flags=re.MULTILINE))
+    expected = {("one", "other"): (shared,), ("other", "third"): (shared, own), ("third", "one"): (shared, own)}
+    for members, leaks in expected.items():
+        names = [f"ultrasound-{member}" for member in members]
+        assert main(["ensemble", *names, "--name", "all", "--out", str(tmp_path), "--method", "soft"]) == 0
+        made = cards.read_card(tmp_path / "all")
+        assert cards.leaks_of(made) == leaks and "leaks" in made.limits[0]

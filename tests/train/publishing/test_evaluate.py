@@ -18,9 +18,11 @@ from core.evaluation.tables import of_cards
 from core.evaluation.tables.scores import read_scores
 from core.models import cards
 from core.models.cards import ThresholdOnCard
+from core.types import Modality
 from train.__main__ import main
 from train.datasets.manifest import read_manifest
 from train.publishing.evaluate import as_classes, measure, patient_score, select
+from train.recipe.request import FitRequest
 
 
 def picture(rng: np.random.Generator, is_bright: bool) -> Raster.Image:
@@ -172,11 +174,134 @@ def test_a_split_that_holds_what_the_model_was_trained_on_is_told(
     assert len(trained.cases) == sum(card.data.cases_in("train").values())
 
 
-def test_a_model_measured_in_folds_keeps_its_out_of_fold_scores(weights: Path, own_data: Path) -> None:
+def begins_with_the_cnn(weights: Path, data: Path, **options: object) -> int:
+    """How many cases a network that begins with the fitted CNN would be made from."""
+    from train.publishing.pipeline import load_cases
+
+    request = FitRequest(
+        "cnn_resnet50", Modality.HISTOLOGY, data=data, out=weights, cnn="histology-cnn", init="random", side=32,
+        no_weights=True, **options,
+    )  # fmt: skip
+    return len(load_cases(request, request.config).squares)
+
+
+def test_no_network_begins_with_one_that_has_learnt_from_what_it_would_be_measured_on(
+    weights: Path, own_data: Path, other_data: Path
+) -> None:
+    card = card_of(weights)
+    assert begins_with_the_cnn(weights, other_data) == 24
+    assert begins_with_the_cnn(weights, own_data, split_like="histology-cnn") == card.data.n
+    refused = r"histology-cnn has learnt from \d+ of the cases .* --split-like histology-cnn\."
+    with pytest.raises(InvalidInput, match=refused):
+        begins_with_the_cnn(weights, own_data, seed=3)
+    n_known = card.data.n - sum(card.data.cases_in("test").values())
+    with pytest.raises(InvalidInput, match=f"has learnt from {n_known} of the cases"):
+        begins_with_the_cnn(weights, own_data, folds=3)
+
+
+@pytest.mark.parametrize(("split", "is_refused"), [("train", False), ("validation", False), ("test", True)])
+def test_what_chose_its_epoch_may_choose_again_and_is_not_tested(
+    weights: Path, own_data: Path, other_data: Path, tmp_path: Path, split: str, is_refused: bool
+) -> None:
+    own, others = pd.read_csv(own_data), pd.read_csv(other_data)
+    chosen = own[own["file"].isin(pd.read_csv(next(card_of(weights).folder.glob("*.validation_scores.csv")))["case"])]
+    others = others.replace({"benign": "non_idc", "malignant": "idc"})
+    others["split"] = ["train"] * 12 + ["train" if split == "validation" else "validation"] * 4 + ["test"] * 8
+    for data, table in ((own_data, chosen), (other_data, others)):
+        for file in table["file"]:
+            shutil.copy(data.parent / file, tmp_path / file)
+    table = pd.concat([chosen.assign(split=split), others])[["file", "label", "patient", "split"]]
+    table.to_csv(tmp_path / "again.csv", index=False)
+    if is_refused:
+        with pytest.raises(InvalidInput, match=f"has learnt from {len(chosen)} of the cases"):
+            begins_with_the_cnn(weights, tmp_path / "again.csv")
+    else:
+        assert begins_with_the_cnn(weights, tmp_path / "again.csv") == len(table)
+
+
+def test_a_network_measured_in_folds_has_learnt_from_all_its_cases(weights: Path, own_data: Path) -> None:
+    card = card_of(weights)
+    text = json.loads((card.folder / "card.json").read_text())
+    text["data"]["folds"] = 5
+    (card.folder / "card.json").write_text(json.dumps(text))
+    with pytest.raises(InvalidInput, match=r"would be too good. Begin with a network of other cases\.$"):
+        begins_with_the_cnn(weights, own_data)
+
+
+def test_cases_that_a_model_knows_are_told_under_any_name_and_their_scores_are_not_kept_beside_the_card(
+    weights: Path, own_data: Path, other_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card, table = card_of(weights), pd.read_csv(own_data)
+    for file in table["file"]:
+        shutil.copy(own_data.parent / file, tmp_path / f"renamed_{file}")
+    for file in pd.read_csv(other_data)["file"]:
+        shutil.copy(other_data.parent / file, tmp_path / file)
+    renamed = table.assign(file="renamed_" + table["file"])
+    part = renamed[renamed["label"] == "idc"]
+    pd.concat([part, renamed[:3]]).drop_duplicates().to_csv(tmp_path / "part.csv", index=False)
+    n_test = sum(card.data.cases_in("test").values())
+    found = evaluated(capsys, weights, tmp_path / "part.csv")
+    (told,) = (note for note in found["notes"] if "too good" in note)
+    n_seen = int(told.split()[0])
+    assert found["n"] - n_test <= n_seen < found["n"]
+    assert not list(card.folder.glob("*.on-*")) and any("--out" in note for note in found["notes"])
+
+    own = [shutil.copy(own_data.parent / file, tmp_path / file) for file in table["file"]]
+    both = pd.concat([table, pd.read_csv(other_data).replace({"benign": "non_idc", "malignant": "idc"})])
+    both[["file", "label", "patient"]].to_csv(tmp_path / "both.csv", index=False)
+    assert len(own) == card.data.n
+    for split in ("train", "validation", "test"):
+        chosen = select(card, read_manifest(tmp_path / "both.csv"), split)
+        assert len(chosen.cases) == sum(card.data.cases_in(split).values()), split
+        assert any("24 cases of the manifest are none of the model's own" in note for note in chosen.notes)
+        assert chosen.n_seen == (0 if split == "test" else len(chosen.cases))
+    whole = select(card, read_manifest(tmp_path / "both.csv"), "all")
+    assert len(whole.cases) == card.data.n + 24 and whole.n_seen == card.data.n - n_test
+
+
+def test_of_a_model_measured_in_folds_every_own_case_was_trained_on(weights: Path, own_data: Path) -> None:
+    path = card_of(weights).folder / "card.json"
+    raw = json.loads(path.read_text())
+    path.write_text(json.dumps(raw | {"data": raw["data"] | {"folds": 5}}))
+    chosen = select(card_of(weights), read_manifest(own_data), "validation")
+    assert chosen.cases.empty is False and chosen.n_seen == len(chosen.cases) and "too good" in chosen.notes[-1]
+
+
+def in_folds(weights: Path, data: Path) -> cards.Card:
+    """The model as if it had been measured in folds on all these cases."""
     card = card_of(weights)
     path = card.folder / f"{card.weights_sha256[:8]}.test_scores.csv"
-    every = pd.read_csv(own_data).rename(columns={"file": "case"})
+    every = pd.read_csv(data).rename(columns={"file": "case"})
     every.assign(fold=0, non_idc=0.5, idc=0.5).to_csv(path, index=False)
+    return card
+
+
+def test_stored_scores_are_not_said_to_be_reproduced(
+    weights: Path, own_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    in_folds(weights, own_data)
+    notes = evaluated(capsys, weights, own_data)["notes"]
+    assert notes[-1] == "These are the out-of-fold scores of the card; they were not computed anew."
+
+
+def test_scores_in_folds_are_not_taken_for_other_pictures_of_the_same_names(
+    weights: Path, own_data: Path, tmp_path: Path
+) -> None:
+    card, rng = in_folds(weights, own_data), np.random.default_rng(9)
+    for file in pd.read_csv(own_data)["file"]:
+        picture(rng, False).save(tmp_path / file)
+    shutil.copy(own_data, tmp_path / "manifest.csv")
+    chosen = select(card, read_manifest(tmp_path / "manifest.csv"), "all")
+    assert chosen.stored is None and not chosen.is_own and chosen.n_seen == 60
+    assert any(note.startswith("60 files are called like cases of the model") for note in chosen.notes)
+    assert not any("too good" in note for note in chosen.notes)
+    for file in pd.read_csv(own_data)["file"]:
+        (tmp_path / file).unlink()
+    assert select(card, read_manifest(tmp_path / "manifest.csv"), "all").stored is not None  # only the names are there
+
+
+def test_a_model_measured_in_folds_keeps_its_out_of_fold_scores(weights: Path, own_data: Path) -> None:
+    card = in_folds(weights, own_data)
     chosen = select(card, read_manifest(own_data), "test")
     assert chosen.stored is not None and len(chosen.stored) == 60 and chosen.is_own
     assert list(chosen.stored["case"]) == list(chosen.cases["file"])
@@ -241,7 +366,7 @@ def test_the_distance_from_the_training_images_is_fitted_again_and_measured(
         with Raster.open(data / "histopathology" / file) as picture_there:
             Raster.eval(picture_there, lambda value: 255 - value).save(data / name)
     table.assign(file=files).to_csv(data / "histopathology" / "manifest.csv", index=False)
-    (folder,) = weights.iterdir()
+    folder = card_of(weights).folder
     before = cards.read_card(folder).training_distance
     assert before is not None and before.measured == {}
 
@@ -252,3 +377,18 @@ def test_the_distance_from_the_training_images_is_fitted_again_and_measured(
     assert after.measured["histology: strange"].auroc > 0.9 and after.measured["histology: strange"].n == len(table)
     assert after.measured["its own, inverted"].beyond > 0.5
     assert main(["distance", "--data", str(tmp_path / "weights"), "--weights", str(weights)]) == 1
+
+
+def test_of_a_model_in_folds_the_distance_is_measured_on_no_picture_that_it_was_fitted_on(
+    weights: Path, own_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from train.publishing import distances
+
+    card = in_folds(weights, own_data)
+    path = card.folder / f"{card.weights_sha256[:8]}.test_scores.csv"
+    scores = pd.read_csv(path)
+    scores.assign(fold=np.arange(len(scores)) % 3).to_csv(path, index=False)
+    first, read, read_case = set(scores["case"][::3]), [], distances.read_case
+    monkeypatch.setattr(distances, "read_case", lambda file, kind: read.append(file.name) or read_case(file, kind))
+    found, _ = distances._measured(card, read_manifest(own_data), own_data.parent)
+    assert set(read) == first and found["its own, inverted"].n == len(first)

@@ -106,6 +106,20 @@ def test_a_training_leaves_a_card_weights_and_a_row_for_every_test_picture(fitte
     assert set(cases["case"]) <= set(pd.read_csv(fitted / "manifest.csv")["file"])
 
 
+@pytest.mark.parametrize("name", ["train", "validation", "test"])
+def test_nothing_is_trained_where_a_split_has_no_outlined_lesion(fitted: Path, tmp_path: Path, name: str) -> None:
+    from train.publishing.outline import load_outline_cases
+
+    rows = pd.read_csv(fitted / "manifest.csv", dtype=str, keep_default_na=False)
+    rows["split"] = ["train", "validation", "test", "train", "train"] * 4
+    is_there = rows["split"] == name
+    rows.loc[is_there, "mask"], rows.loc[is_there, "label"] = "", "normal"
+    rows.to_csv(tmp_path / "manifest.csv", index=False)
+    request = OutlineRequest(OutlineConfig(side=64), tmp_path / "manifest.csv", init="random", root=fitted)
+    with pytest.raises(InvalidInput, match=f"No picture of the part '{name}'"):
+        load_outline_cases(request)
+
+
 def test_a_training_that_was_killed_goes_on_and_ends_the_same(fitted: Path) -> None:
     before = read_outline_card(fitted / "weights" / "ultrasound-outline").weights.sha256
     from train.__main__ import main

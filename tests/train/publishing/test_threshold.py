@@ -9,11 +9,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from made_images import encoded, ultrasound
+from PIL import Image as Raster
 
 from core.evaluation.statistics.operating_points import threshold_at_sensitivity
+from core.evaluation.statistics.ranked import SENSITIVITY_TARGET
 from core.evaluation.tables.of_cards import headline
+from core.models import cards
 from core.models.calibration import fit_calibration, log_odds
 from core.models.cards import (
+    WEAK,
     Card,
     LocalisationOnCard,
     read_card,
@@ -21,12 +26,14 @@ from core.models.cards import (
     read_validation_scores,
     shipped_cards,
     spread_text,
+    weak_texts,
 )
-from core.settings import REPOSITORY
+from core.settings import REPOSITORY, Settings
 from train.__main__ import main
-from train.publishing.publish import PLAIN_RULE, THRESHOLD_RULE
+from train.publishing import threshold as level
+from train.publishing.backfill import amend, measure_maps, name_the_better
+from train.publishing.publish import PLAIN_RULE, THRESHOLD_RULE, write_card
 from train.publishing.threshold import (
-    SENSITIVITY_TARGET,
     branch_on_card,
     choose_threshold,
     fold_areas,
@@ -151,6 +158,55 @@ def test_a_map_must_beat_the_centre_by_more_than_a_twentieth_of_the_lesions() ->
     assert map_limits({}) == map_limits({"own class, all lesions": LocalisationOnCard()}) == ()
 
 
+def test_a_map_that_is_a_place_at_home_and_none_elsewhere_names_the_collection() -> None:
+    (home,), (there,) = of(100, 36, 30).values(), of(100, 35, 30, vgg16=0.0).values()
+    assert map_limits({"own class, all lesions": home, "own class, all lesions of A": home}) == ()
+    (limit,) = map_limits({"own class, all lesions": home, "own class, all lesions of A": there})
+    assert limit.startswith("On pictures of A its map " + NO_PLACE.removeprefix("Its map "))
+    assert map_limits({"positive class, positive cases": there}) == ()
+
+
+def test_a_card_says_how_often_its_map_finds_the_lesions_of_another_collection(tmp_path: Path) -> None:
+    weights, data = tmp_path / "weights", tmp_path / "data"
+    for name in ("ultrasound-efficientnet_lite0", "ultrasound-ensemble", "ultrasound-fusion"):
+        source = read_card(REPOSITORY / "weights" / name)
+        shutil.copytree(source.folder, weights / name)
+        games = {key: one.model_dump() for key, one in source.localisation.items() if " of " not in key}
+        limits = [limit for limit in source.limits if not limit.startswith("On pictures of")]
+        write_card(weights / name, {**source.content(), "localisation": games, "limits": limits})
+        for path in (weights / name).glob("*.on-*.csv"):
+            path.unlink()
+    folder = weights / "ultrasound-efficientnet_lite0"
+    cases = of_two_hospitals(data)
+    cases.to_csv(folder / f"{read_card(folder).weights_sha256[:8]}.on-12345678.test_scores.csv", index=False)
+
+    (change, *_) = measure_maps(folder, data)
+    assert change.startswith("Map on 3 lesions, own class, all lesions of Elsewhere: ")
+    found = read_card(folder).localisation["own class, all lesions of Elsewhere"]
+    assert found.n == 3 and found.image_centre == pytest.approx(2 / 3) and set(found.pointing_game) >= {"fused"}
+    assert set(map_limits(read_card(folder).localisation)) <= set(read_card(folder).limits)
+    assert measure_maps(folder, data) == [], "it is said"
+    assert measure_maps(weights / "ultrasound-fusion", data) == [], "it has no scores of another collection"
+    assert measure_maps(weights / "ultrasound-ensemble", data)[0] == change, "its maps are those of this member"
+    assert measure_maps(weights / "ultrasound-ensemble", data) == []
+
+
+def of_two_hospitals(data: Path) -> pd.DataFrame:
+    """Scored cases, of which three have an outline in a manifest below `data`: twice over the middle, once not."""
+    (data / "there").mkdir(parents=True)
+    rows = []
+    for number, (label, masked) in enumerate([("malignant", 1), ("benign", 1), ("malignant", 2), ("normal", 0)]):
+        (data / "there" / f"{number}.png").write_bytes(encoded(ultrasound(seed=number)))
+        mask = np.zeros((300, 400), np.uint8)
+        mask[(slice(100, 200) if masked == 1 else slice(0, 60)), 150:250] = 255
+        Raster.fromarray(mask).save(data / "there" / f"{number}_mask.png")
+        rows.append({"file": f"there/{number}.png", "label": label, "mask": f"there/{number}_mask.png" * bool(masked)})
+    manifest = pd.DataFrame(rows)
+    manifest.to_csv(data / "there" / "manifest.csv", index=False)
+    scores = {"patient": manifest["file"], "benign": 0.5, "malignant": 0.5, "normal": 0.0, "source": "Elsewhere"}
+    return manifest.rename(columns={"file": "case"}).drop(columns="mask").assign(**scores)
+
+
 def test_a_branch_that_never_points_at_a_lesion_is_named_and_one_that_did_once_is_not() -> None:
     (limit,) = map_limits(of(100, 90, 30, vgg16=0.0, resnet50=0.01))
     assert "branch vgg16 never" in limit
@@ -228,6 +284,60 @@ def test_cards_of_before_are_amended_once_and_keep_their_weights(tmp_path: Path)
     content = (folder / "card.json").read_bytes()
     assert main(["amend", "--weights", str(tmp_path)]) == 0
     assert (folder / "card.json").read_bytes() == content
+
+
+@pytest.mark.parametrize(("level_off", "is_weak"), [(0.0, True), (-0.0001, False)])
+def test_a_card_calls_a_model_weak_at_the_level_that_the_pages_mark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level_off: float, is_weak: bool
+) -> None:
+    source = read_card(REPOSITORY / "weights" / "ultrasound-plain25")
+    folder = tmp_path / source.model_id
+    shutil.copytree(source.folder, folder)
+    assert source.measured is not None
+    for module in (level, cards):
+        monkeypatch.setattr(module, "WEAK_AUC", source.measured.low + level_off)
+    others = [limit for limit in source.limits if not limit.startswith(WEAK)]
+    earlier = f"{WEAK} the interval of its AUC on the test cases reaches below 0.75. Do not lean on it."
+    write_card(folder, {**source.content(), "limits": [earlier, *others]})
+
+    changes = amend(folder)
+    after = read_card(folder)
+    sentence = f"{WEAK} the interval of its AUC on the test cases reaches 0.57 or lower. Do not lean on it."
+    assert list(after.limits) == [*others, *([sentence] if is_weak else [])]
+    assert changes == [sentence if is_weak else "No longer called weak."]
+    assert bool(weak_texts(Settings(weights_dir=tmp_path, state_dir=tmp_path / "state"), after)) is is_weak
+    assert amend(folder) == []
+
+
+def test_a_fusion_names_who_did_better_on_its_own_cases_and_nobody_who_did_not(tmp_path: Path) -> None:
+    elsewhere = "histology-vgg19-breakhis"
+    for name in ("histology-fusion", "histology-efficientnet_lite0", elsewhere):
+        shutil.copytree(REPOSITORY / "weights" / name, tmp_path / name, ignore=shutil.ignore_patterns("*.safetensors"))
+    better = json.loads((tmp_path / elsewhere / "card.json").read_text())
+    better["measured"]["auc"] = 0.99  # on other cases, whatever it reaches
+    (tmp_path / elsewhere / "card.json").write_text(json.dumps(better))
+    path = tmp_path / "histology-fusion" / "card.json"
+    said = "{} did better on the same test cases; its card has the figures."
+
+    def amended(**measured: object) -> list[str]:
+        raw = json.loads(path.read_text())
+        raw["limits"] = ["A limit.", said.format("Nobody")]
+        raw["measured"] |= measured
+        path.write_text(json.dumps(raw))
+        card = read_card(path.parent)
+        name_the_better(card, [read_card(tmp_path / one) for one in ("histology-efficientnet_lite0", elsewhere)])
+        return list(json.loads(path.read_text())["limits"])
+
+    other = read_card(tmp_path / "histology-efficientnet_lite0").measured
+    assert other is not None
+    assert amended(auc=other.auc - 0.0001) == ["A limit.", said.format("EfficientNet-Lite0")]
+    assert amended(auc=other.auc) == ["A limit."]
+
+    assert main(["amend", "--weights", str(tmp_path)]) == 0  # measures what its scores say
+    assert said.format("EfficientNet-Lite0") in read_card(path.parent).limits
+    content = path.read_bytes()
+    assert main(["amend", "--weights", str(tmp_path)]) == 0
+    assert path.read_bytes() == content
 
 
 @pytest.mark.parametrize(

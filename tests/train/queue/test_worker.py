@@ -19,7 +19,7 @@ from release_site import MODEL, SHIPPED, add_candidate
 from sqlalchemy import update
 from sqlalchemy.exc import OperationalError
 
-from core.errors import DatabaseAway
+from core.errors import DatabaseAway, NotSaved
 from core.models.live import candidate_dir
 from core.records.database import tables
 from core.records.database.db import Database, open_database
@@ -28,7 +28,7 @@ from core.records.queue import CANCELLED, DONE, FAILED, QUEUED, RUNNING, Queue
 from core.records.releases import promotion_check
 from core.settings import REPOSITORY, Settings
 from train.fitting.checkpoint import StepFile, newest_step
-from train.queue import child, trainings, worker
+from train.queue import child, supervision, trainings, worker
 from train.queue import worker as worker_module
 from train.queue.child import LocalExecutor, ended_badly
 from train.queue.supervision import machine_name, still_doing, supervised, training_slots
@@ -181,7 +181,7 @@ MAKES_A_MODEL = """
 """
 SCORES = """
 import shutil, sys, time
-candidate, live, root, out = sys.argv[1:]
+candidate, live, root, manifest, out = sys.argv[1:]
 print("a library's words", flush=True)
 print("> Scoring 117 test cases with the live model", flush=True)
 """
@@ -305,6 +305,32 @@ def test_a_worker_beside_the_application_is_replaced_when_it_is_killed_and_ends_
         os.kill(first, signal.SIGKILL)
         until(lambda: workers() and workers() != {first})
     until(lambda: not workers())
+
+
+def test_a_worker_beside_the_application_starts_once_its_folder_is_back_and_lives_on_without_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    popen, started = subprocess.Popen, []
+
+    def start(*_: object, **__: object) -> subprocess.Popen[bytes]:
+        started.append(popen(["cat"], stdin=subprocess.PIPE))
+        return started[-1]
+
+    monkeypatch.setattr(supervision, "FIRST_PAGE_SECONDS", 0.0)
+    monkeypatch.setattr(supervision, "RESTART_SECONDS", 0.05)
+    monkeypatch.setattr(supervision.subprocess, "Popen", start)
+    (tmp_path / "logs" / "worker.log").mkdir(parents=True)
+    with supervised(Settings(state_dir=tmp_path)):
+        until(lambda: "does not start: IsADirectoryError" in caplog.text)
+        (tmp_path / "logs" / "worker.log").rmdir()
+        until(lambda: started)
+        (tmp_path / "logs").rename(tmp_path / "elsewhere")
+        time.sleep(1.2)  # it looked at its log at least once
+        started[0].kill()
+        until(lambda: caplog.text.count("does not start") > 1)
+        (tmp_path / "elsewhere").rename(tmp_path / "logs")
+        until(lambda: len(started) == 2)
+    assert started[1].wait(10) == 0, "it ended when its input closed"
 
 
 @pytest.mark.parametrize("record_settings", ["sqlite"], indirect=True)
@@ -504,7 +530,12 @@ def test_a_worker_outlives_an_error_of_the_database(
 
 
 @pytest.mark.parametrize(
-    "error", [OperationalError("SELECT 1", {}, Exception("the server went away")), DatabaseAway("It does not answer.")]
+    "error",
+    [
+        OperationalError("SELECT 1", {}, Exception("the server went away")),
+        DatabaseAway("It does not answer."),
+        NotSaved("It is busy."),
+    ],
 )
 def test_an_error_of_the_database_in_the_middle_of_a_training_fails_no_job(
     records: Database, admin: Person, job_id: int, training: Callable[[str], LocalExecutor],

@@ -22,7 +22,8 @@ from train.recipe.programme import PROGRAMME, Entry, arguments_of, external_argu
 from train.recipe.request import FitRequest
 
 SMALL = {"side": 32, "epochs": 1, "init": "random"}
-QUICK = Entry(Modality.ULTRASOUND, "cnn", "Small enough for a test.", ships_weights=True, options=SMALL)
+BUSI = "source=BUSI"  # said by the entry, so that it is measured on no other collection
+QUICK = Entry(Modality.ULTRASOUND, "cnn", "Small enough for a test.", ships_weights=True, options=SMALL, where=BUSI)
 OTHER = Entry(Modality.ULTRASOUND, "cnn", "Another seed.", options={**SMALL, "seed": 1}, suffix="-other")
 
 
@@ -68,8 +69,8 @@ def test_every_architecture_is_trained_on_ultrasound_and_every_entry_can_be_aske
             continue
         request = asked(entry, data, data / "weights")
         assert request.no_weights is not entry.ships_weights and request.why
-        is_split = entry.modality is Modality.ULTRASOUND or entry.model_id == "histology-cnn4"
-        assert request.folds == (5 if entry.suffix or not is_split else 0)
+        busi = entry.modality is Modality.ULTRASOUND and not entry.suffix
+        assert request.folds == ((4 if entry.ships_weights else 0) if busi else 5)
     for modality in Modality:
         shipped = {entry.architecture for entry in PROGRAMME if entry.modality is modality and entry.ships_weights}
         assert shipped >= {"fusion", "efficientnet_lite0"}
@@ -77,7 +78,10 @@ def test_every_architecture_is_trained_on_ultrasound_and_every_entry_can_be_aske
 
 def test_the_cnn_is_trained_before_the_network_that_begins_with_it() -> None:
     order = [entry.model_id for entry in PROGRAMME]
-    assert order.index("ultrasound-cnn") < order.index("ultrasound-cnn_resnet50")
+    begins = {entry.model_id: entry.options["cnn"] for entry in PROGRAMME if "cnn" in entry.options}
+    assert begins == {"ultrasound-cnn_resnet50": "mammography-cnn"}
+    for model_id, cnn in begins.items():
+        assert order.index(cnn) < order.index(model_id)
 
 
 def test_an_ensemble_comes_after_its_members_whose_weights_are_shipped() -> None:
@@ -96,11 +100,25 @@ def test_models_of_tiles_are_measured_on_another_collection(data: Path) -> None:
     external = external_arguments(entry, data, data / "weights")
     assert external is not None and external[:2] == ["evaluate", "histology-fusion"] and "source=BreakHis" in external
     assert external[external.index("--also") + 1] == str(data / "histopathology/breakhis_100x/manifest.csv")
-    assert external_arguments(QUICK, data, data) is None
     breakhis = next(entry for entry in PROGRAMME if entry.model_id == "histology-efficientnet_lite0-breakhis")
     other = external_arguments(breakhis, data, data / "weights")
     assert other is not None and "source=IDC (Cruz-Roa/Janowczyk)" in other and "--also" not in other
     assert other[other.index("--data") + 1] == str(data / "histopathology" / "manifest.csv")
+
+
+def test_a_model_of_one_hospital_is_measured_on_another_and_a_model_of_both_on_neither(data: Path) -> None:
+    of_one, of_both, unshipped = (
+        next(entry for entry in PROGRAMME if entry.model_id == f"ultrasound-{name}")
+        for name in ("fusion", "efficientnet_lite0-two-collections", "cnn4")
+    )
+    external = external_arguments(of_one, data, data / "weights")
+    assert external is not None and external[external.index("--where") + 1] == "source=BUS-BRA"
+    assert external[external.index("--data") + 1] == str(data / "ultrasound/bus_bra/manifest.csv")
+    assert "--also" not in external
+    assert external_arguments(of_both, data, data / "weights") is None
+    assert external_arguments(unshipped, data, data / "weights") is None
+    of_screening = next(entry for entry in PROGRAMME if entry.model_id == "mammography-exam-rsna")
+    assert external_arguments(of_screening, data, data / "weights") is None
 
 
 def test_what_is_there_is_not_trained_again_and_a_failure_does_not_stop_the_rest(data: Path, tmp_path: Path) -> None:
@@ -140,12 +158,12 @@ def test_a_backbone_is_distilled_before_the_first_fusion_and_only_once(
         return 0
 
     assert all_command.train_all([QUICK, fusion, other], arguments(data, tmp_path), command) == []
-    assert [words[0] for words in made] == ["fit", "distil", "fit", "fit"]
+    assert [words[0] for words in made] == ["fit", "distil", "fit", "evaluate", "fit"]
     backbone = made[1][made[1].index("--out") + 1]
     seen = {word for word in made[1] if word.endswith("manifest.csv")}
     fusions = [asked(entry, data, tmp_path) for entry in PROGRAMME if entry.architecture == "fusion"]
     assert seen and not seen & {str(path) for one in fusions for path in (one.data, *one.also)}  # none is tested on it
-    assert [words[words.index("--backbone") + 1] for words in made[2:]] == [backbone, backbone]
+    assert [words[words.index("--backbone") + 1] for words in made[2:] if words[0] == "fit"] == [backbone, backbone]
     assert "--backbone" not in made[0]
 
 

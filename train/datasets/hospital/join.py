@@ -103,6 +103,11 @@ class PictureFiles:
             return None
         return first
 
+    def is_copy(self, file: str, *, of: Collection[str]) -> bool:
+        """True where it is one of these files, or has the bytes of one."""
+        alike = [other for other in of if self.sizes[other] == self.sizes[file]]
+        return file in of or any(self._digest(other) == self._digest(file) for other in alike)
+
     def _is_placeholder(self, file: str) -> bool:
         """True where the same bytes lie under another name too: then they do not say which picture it is."""
         stem = stem_text(file.rpartition("/")[2])
@@ -195,8 +200,9 @@ def link(combined: Path, validation: Path, images: Path, columns: LinkColumns | 
     other_rows = [Row(other_sheet, place, _with_zeros(key, full)) for place, key in enumerate(non_cancer)]
     _link_cancer(cancer_rows, table, files)
     taken = {row.file for row in cancer_rows if row.file}
-    # A cancer row whose folder is unknown may own any file of its name: none of them is safely called non-cancer.
-    doubtful = {row.key.name for row in cancer_rows if row.reason in (NO_VALIDATION_ROW, AMBIGUOUS, INCOMPLETE)}
+    # A cancer row without a file may own any file of its name (its folder may be unknown, or called otherwise here):
+    # none of them is safely called non-cancer. Of a key that repeats, the first row stands for all.
+    doubtful = {without_zeros(row.key.name) for row in cancer_rows if not row.file and row.reason != DUPLICATE}
     _link_non_cancer(other_rows, table, files, taken=taken, doubtful=doubtful)
     return Linked(tuple(cancer_rows), tuple(other_rows), images)
 
@@ -382,7 +388,7 @@ def _link_non_cancer(
             row.refuse(INCOMPLETE, "no InputFileName")
             continue
         candidates = files.named(row.key.name)
-        free = [file for file in candidates if file not in taken]
+        free = [file for file in candidates if not files.is_copy(file, of=taken.intersection(candidates))]
         if names[without_zeros(row.key.name)] > 1:
             row.refuse(AMBIGUOUS, "several rows have this InputFileName")
         elif not candidates:
@@ -390,7 +396,7 @@ def _link_non_cancer(
         elif not free:
             row.refuse(OTHER_ROW, "the only file of this name belongs to a cancer row")
         else:
-            _choose(row, free, table, files, is_doubtful=row.key.name in doubtful)
+            _choose(row, free, table, files, is_doubtful=without_zeros(row.key.name) in doubtful)
 
 
 def _choose(row: Row, candidates: Sequence[str], table: _Validation, files: PictureFiles, *, is_doubtful: bool) -> None:
