@@ -30,7 +30,7 @@ from core.records.reads import studies
 from core.settings import Settings
 
 STUDY = "1.2.826.0.1.3680043.8.498.4711"
-SECRETS = (b"PLANTED", b"PETRA", b"4711", b"ACC-0815")
+SECRETS = (b"PLANTED", b"PETRA", STUDY.encode(), b"ACC-0815")
 
 
 @pytest.fixture
