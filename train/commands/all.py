@@ -19,6 +19,7 @@ from train.recipe.programme import (
     PROGRAMME,
     Entry,
     arguments_of,
+    backbone_name,
     distil_arguments,
     external_arguments,
     manifest_of,
@@ -79,9 +80,11 @@ def train_all(entries: Sequence[Entry], args: argparse.Namespace, command: Calla
                 continue
             log.info("%s: begins", where)
             began = time.monotonic()
-            status = 0 if is_there else _distilled(entry, args, command)
+            backbone, status = _backbone(entry, args), 0
+            if not is_there and backbone is not None and not backbone.is_file():
+                status = command(distil_arguments(entry, args.data, backbone))
             if not status and not is_there:
-                status = command(arguments_of(entry, args.data, args.out, args.budget_minutes, args.backbone))
+                status = command(arguments_of(entry, args.data, args.out, args.budget_minutes, backbone))
             status = status or (command(external) if external else 0)
         except AppError as error:
             log.error("%s: %s", where, error)
@@ -93,13 +96,11 @@ def train_all(entries: Sequence[Entry], args: argparse.Namespace, command: Calla
     return failed
 
 
-def _distilled(entry: Entry, args: argparse.Namespace, command: Callable[[Sequence[str]], int]) -> int:
-    """Make the backbone that a fusion starts from, if none was given and none is left from an earlier run."""
-    if entry.architecture != "fusion":
-        return 0
-    if args.backbone is None:
-        args.backbone = Settings.from_environment().state_dir / "backbone.safetensors"
-    return 0 if args.backbone.is_file() else command(distil_arguments(args.data, args.backbone))
+def _backbone(entry: Entry, args: argparse.Namespace) -> Path | None:
+    """What a fusion's ResNet50V2 starts from: the file that was given, or that of the pictures it is distilled on."""
+    if entry.architecture != "fusion" or args.backbone is not None:
+        return args.backbone  # type: ignore[no-any-return]
+    return Settings.from_environment().state_dir / backbone_name(entry)
 
 
 def run_command(arguments: Sequence[str]) -> int:

@@ -123,27 +123,54 @@ _TWO_COLLECTIONS = {
 """Cases of two hospitals, drawn so that neither tells the class; folds, so that every case of both is tested."""
 
 _RSNA = "mammography/rsna/manifest.csv"
+_VIEWS = (
+    "columns=160",
+    "chest_wall=left",
+    "balance_by=machine",
+    "class_weights=none",
+    "mask_weight=0",
+    "keep=auc",
+)
+"""Portrait, every chest wall on one side, machines balanced."""
 _SCREENING = {
     "folds": 5,
     "side": 256,
     "unfreeze": "4",
     "epochs": 6,
     "settings": (
-        "columns=160",
-        "chest_wall=left",
+        *_VIEWS,
         "views=0",
         "depthwise=fixed",
         "learning_rate=2e-4",
         "weight_decay=1e-3",
-        "balance_by=machine",
-        "class_weights=none",
         "head_epochs=15",
-        "mask_weight=0",
         "patience=20",
-        "keep=auc",
     ),
 }
-"""Portrait, every chest wall on one side, machines balanced; the few epochs before the cases are known by heart."""
+"""The few epochs before the cases are known by heart."""
+_SCREENING_FUSION = {
+    "folds": 5,
+    "side": 256,
+    "unfreeze": "1",
+    "epochs": 5,
+    "settings": (
+        *_VIEWS,
+        "views=2",
+        "learning_rate=1e-4",
+        "weight_decay=1e-3",
+        "head_epochs=15",
+        "attention_weight=0",
+        "patience=20",
+        "precision=bfloat16",
+    ),
+}
+"""Two kept views, because what is frozen of the fusion takes longer than what learns."""
+_SCREENING_FROM_NOTHING = {
+    "folds": 5,
+    "side": 256,
+    "epochs": 16,
+    "settings": (*_VIEWS, "attention_weight=0", "patience=16"),
+}
 
 BY_IMAGE, BY_GROUP = "-by-image", "-by-group"
 LESSON = "efficientnet_lite0"
@@ -243,6 +270,18 @@ PROGRAMME: tuple[Entry, ...] = (
         suffix="-rsna",
         manifest=_RSNA,
     ),
+    Entry(
+        Modality.MAMMOGRAPHY,
+        "fusion",
+        "VGG16 and ResNet50V2 on the views that the other networks learn from, their last blocks learnt.",
+        options=_SCREENING_FUSION,
+        suffix="-rsna",
+        manifest=_RSNA,
+    ),
+    *(
+        Entry(Modality.MAMMOGRAPHY, name, _SCRATCH, options=_SCREENING_FROM_NOTHING, suffix="-rsna", manifest=_RSNA)
+        for name in ("cnn", "residual25")
+    ),
     _ensemble(Modality.MAMMOGRAPHY, "fusion", "efficientnet_lite0", "cnn"),
     _ensemble(
         Modality.MAMMOGRAPHY,
@@ -296,14 +335,26 @@ def manifest_of(entry: Entry, data: Path) -> Path:
     return path
 
 
-DISTILLED = _RSNA
-"""Whose pictures the fusions' ResNet50V2 is distilled on: no fusion is tested on any of them."""
+_NOT_RSNA = (
+    "ultrasound/manifest.csv", _BUS_BRA, "histopathology/manifest.csv", "mammography/mias1024/manifest.csv"
+)  # fmt: skip
 
 
-def distil_arguments(data: Path, out: Path) -> list[str]:
-    """The arguments of `python -m train` that make the backbone of the fusions."""
+def distilled_on(entry: Entry) -> tuple[str, ...]:
+    """The manifests in DATA on whose pictures a fusion's ResNet50V2 is distilled: it is tested on none of them."""
+    return _NOT_RSNA if entry.manifest == _RSNA else (_RSNA,)
+
+
+def backbone_name(entry: Entry) -> str:
+    """The name of the file that holds the backbone of a fusion."""
+    return "backbone-not-rsna.safetensors" if distilled_on(entry) == _NOT_RSNA else "backbone.safetensors"
+
+
+def distil_arguments(entry: Entry, data: Path, out: Path) -> list[str]:
+    """The arguments of `python -m train` that make the backbone of a fusion."""
+    manifests = [text for name in distilled_on(entry) for text in ("--data", str(data / name))]
     modality = Modality.MAMMOGRAPHY.value
-    return ["distil", "--modality", modality, "--root", str(data), "--out", str(out), "--data", str(data / DISTILLED)]
+    return ["distil", "--modality", modality, "--root", str(data), *manifests, "--out", str(out)]
 
 
 def request_of(
