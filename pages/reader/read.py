@@ -226,6 +226,7 @@ def hung_prior(study: StoredStudy) -> StoredStudy | None:
         return None
     with refusals_shown():
         prior = studies.load_study(database(), person, prior_id)
+        studies.record_opening(database(), person, prior_id)
         taken = prior.row.taken_on or prior.row.created_at.date()
         st.markdown(f"**Earlier** · {taken} · {plain(prior.row.display_name)}")
         if not prior.pixels_removed_at:

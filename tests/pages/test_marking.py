@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from made_images import dicom, ultrasound
 from page_site import FakeModel, PageSite, Tab, first_read, picture, release, store
+from record_site import add_person
 
 from core.errors import InvalidInput
 from core.findings import proposals
@@ -19,6 +20,7 @@ from core.findings.marks import Mark, Measured
 from core.findings.proposals import PeakLevel, Proposal
 from core.findings.sketches import Place, Sketch, proposal_uid
 from core.imaging.intake import read_upload
+from core.records.audit import trail
 from core.records.database import tables
 from core.records.reads import predictions, reads
 from core.records.reads.drafts import ReadDraft, draft_of, store_draft
@@ -360,6 +362,21 @@ def test_an_earlier_study_hangs_in_the_same_viewer_with_the_marks_that_were_save
     assert around[-1] > around[0], "the line that names the earlier study takes its height from the pictures"
     tab.press("Take away")
     assert drawn[-1][0] == ["L ultrasound"] and around[-1] == around[0]
+
+
+def test_whoever_hangs_an_earlier_study_beside_has_opened_it(opened_site: PageSite, tab: Tab) -> None:
+    facts = {"laterality": "L", "patient_hash": "2" * 64}
+    before = store(opened_site, images=[picture(2, taken_on=date(2025, 1, 2), **facts)])
+    study = store(opened_site, images=[picture(1, taken_on=date(2026, 1, 2), **facts)])
+    opened = [f"study {study}"]
+    tab.open("reader/read", study)
+    admin = add_person(opened_site.db, "Ada", "administrator")
+    assert [row.subject for row in trail.entries(opened_site.db, admin, action="open study")] == opened
+    tab.press("Hang beside")
+    assert [row.subject for row in trail.entries(opened_site.db, admin, action="open study")] == [
+        f"study {before}",
+        *opened,
+    ]
 
 
 def test_two_models_heat_maps_hang_on_one_image_side_by_side(
