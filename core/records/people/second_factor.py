@@ -90,6 +90,8 @@ def remove(db: Database, actor: Actor, code: str) -> None:
             throttle.forget_attempts(connection, person.id, ON_THIS_MACHINE)
             _delete(connection, person.id)
             trail.record(connection, person.id, "remove second factor", f"person {person.id}")
+        else:
+            accounts.record_refused(connection, person.id, "second factor", attempt)
     if not is_right:
         raise AccountRefused("second")
 

@@ -273,6 +273,8 @@ def test_it_is_removed_with_a_code_by_an_administrator_or_at_the_terminal(
         second_factor.begin(db, LocalTerminal(anna.id))
     with pytest.raises(AccountRefused):
         second_factor.remove(db, LocalTerminal(anna.id), "000000x")
+    (refused,) = trail.entries(db, LocalTerminal(anna.id), action="sign-in refused")
+    assert refused.subject == f"person {anna.id}" and refused.detail == {"cause": "second factor"}
     second_factor.remove(db, LocalTerminal(anna.id), clock.code(secret))
     assert accounts.sign_in(db, settings, "Anna Berg", PASSWORD)
     set_up(db, anna, clock)
