@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from core.errors import InvalidInput
 from core.evaluation.charts.base import Provenance
@@ -106,30 +108,32 @@ def group_cards(cards: Sequence[Card]) -> tuple[CardGroup, ...]:
         how = " in folds" if card.data.folds else ""
         name = card.data.name or "unnamed data"
         groups.setdefault((name, data_sha256(card), card.modality, card.positive, how), []).append(card)
-    return tuple(
-        CardGroup(
-            f"{name} {modality}{how} {sha256[:8]}",
-            f"{name}, {modality}{how}",
-            tuple(sorted(members, key=lambda card: not card.has_weights)),
-        )
-        for (name, sha256, modality, _, how), members in sorted(
-            groups.items(), key=lambda item: (-sum(card.has_weights for card in item[1]), -len(item[1]))
-        )
-    )
+    found: dict[str, CardGroup] = {}
+    for (name, sha256, modality, positive, how), members in sorted(
+        groups.items(), key=lambda item: (-sum(card.has_weights for card in item[1]), -len(item[1]))
+    ):
+        key, title = f"{name} {modality}{how} {sha256[:8]}", f"{name}, {modality}{how}"
+        if key in found:  # of the same cases, but of another question: the larger group keeps its address
+            key, title = f"{key} {positive}", f"{title}, of {positive.replace('_', ' ')}"
+        found[key] = CardGroup(key, title, tuple(sorted(members, key=lambda card: not card.has_weights)))
+    return tuple(found.values())
 
 
 def cohort_of_cards(group: CardGroup) -> Cohort | None:
     """The test scores of a group's models side by side, by case; None where no model comes with its scores.
 
-    A case that one model was not tested on has no score of it. Labels that differ between models are refused.
+    A case that one model was not tested on has no score of it. Labels that differ between models are refused; of
+    patients that differ (a version of a data set keeps together what another parted) the coarser ones are taken.
     """
     tables = {card.model_id: (card, read_test_scores(card)) for card in group.cards}
     known = {name: (card, scores) for name, (card, scores) in tables.items() if scores is not None and len(scores)}
     if not known:
         return None
     keys = pd.concat([scores[list(KEYS)] for _, scores in known.values()]).drop_duplicates()
+    if keys[["case", "label"]].drop_duplicates()["case"].duplicated().any():
+        raise InvalidInput("The models of this data set disagree about the label of a case.")
     if keys["case"].duplicated().any():
-        raise InvalidInput("The models of this data set disagree about the label or the patient of a case.")
+        keys = _of_coarser_patients([scores[list(KEYS)] for _, scores in known.values()])
     subgroups = pd.DataFrame(index=pd.Index(keys["case"]))
     for card, scores in known.values():
         taken = (*card.classes, *BOOKKEEPING, *KEYS, *subgroups.columns)
@@ -142,6 +146,18 @@ def cohort_of_cards(group: CardGroup) -> Cohort | None:
     titles = {name: card.title for name, (card, _) in known.items()}
     cohort = cohort_of_scores(known, keys, dataset=group.title, in_folds=in_folds, titles=titles, subgroups=subgroups)
     return with_scorers(cohort, _finding_scores(group.cards, keys["case"]))
+
+
+def _of_coarser_patients(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The cases of all tables, each once; who is one patient in any of them is one here."""
+    rows = pd.concat([one.assign(patient=f"{number} " + one["patient"]) for number, one in enumerate(tables)])
+    cases, at_case = np.unique(rows["case"], return_inverse=True)
+    patients, at_patient = np.unique(rows["patient"], return_inverse=True)
+    n = len(cases) + len(patients)
+    linked = coo_array((np.ones(len(rows)), (at_case, len(cases) + at_patient)), shape=(n, n))
+    of_case = pd.Series(connected_components(linked, directed=False)[1][: len(cases)], cases)
+    keys = rows[list(KEYS)].drop_duplicates("case")
+    return keys.assign(patient=[f"p{of_case[case] + 1}" for case in keys["case"]])
 
 
 def finding_scores_file(card: Card) -> Path:

@@ -41,14 +41,15 @@ def shadow_answers(
 ) -> pd.DataFrame:
     """A row an image of a finished study that the silent and a live model both read.
 
-    reference: id of the live model, by default the silent one's. Columns case, study, patient (hashes; a study whose
+    reference: id of the live model, by default the silent one's; only the weights that answered last count, because
+    answers of two networks are no answers of one. Columns case, study, patient (hashes; a study whose
     patient is not known is its own), label (1 malignant, 0 not, NaN where the truth is not known), live, shadow
     (scores), live_called, shadow_called. Studies that somebody may still be reading are left out. Raises NotAllowed.
     """
     live_id = model_id if reference is None else reference
     shadow, image, read, truth = tables.shadow_answer.c, tables.image.c, tables.read.c, tables.truth.c
     is_final = select(read.id).where(read.study_id == shadow.study_id, read.kind == "final").exists()
-    rows = []
+    rows, of_weights = [], {}
     with acting(db.read(), actor, "manage_releases") as (connection, _):
         found = connection.execute(
             select(tables.shadow_answer, image.laterality)
@@ -65,10 +66,12 @@ def shadow_answers(
                 if row.study_id != study_id or row.image_id not in live:
                     continue
                 answer = live[row.image_id].payload
+                of_weights[live[row.image_id].id] = live[row.image_id].weights_sha256
                 pathology = truths.get(row.laterality or SIDE_NOT_STATED)
                 rows.append(
                     {
                         "case": row.image_id,
+                        "weights": live[row.image_id].weights_sha256,
                         "study": study_id,
                         "patient": patient,
                         "label": np.nan if pathology is None else float(pathology == MALIGNANT),
@@ -79,7 +82,8 @@ def shadow_answers(
                     }
                 )
     columns = ["case", "study", "patient", "label", "live", "shadow", "live_called", "shadow_called"]
-    return pd.DataFrame(rows, columns=columns)
+    newest = of_weights[max(of_weights)] if of_weights else ""
+    return pd.DataFrame([row for row in rows if row["weights"] == newest], columns=columns)
 
 
 def shadow_comparison(

@@ -95,6 +95,38 @@ def test_models_of_one_data_set_stand_side_by_side_and_a_missing_case_is_missing
     assert cohort.provenance(["one"]).weights == {"one": group.cards[0].weights_sha256}
 
 
+def test_models_of_other_questions_on_the_same_cases_are_groups_of_their_own(tmp_path: Path) -> None:
+    cards = fake_cards(tmp_path)
+    other = next(one for one in cards[0].classes if one != cards[0].positive)
+    asked = changed(cards[0], model_id="other question", positive=other)
+    groups = group_cards([asked, *cards])
+    assert len({group.key for group in groups}) == len(groups) == 2
+    (alone,) = group_cards(cards)
+    assert groups[0].key == alone.key and [card.model_id for card in groups[0].cards] == ["one", "two"]
+    assert groups[1].title.endswith(f"of {other}")
+
+
+def test_patients_that_one_version_keeps_together_are_one_for_all(tmp_path: Path) -> None:
+    (group,) = group_cards(fake_cards(tmp_path))
+    before = cohort_of_cards(group)
+    assert before is not None
+    first, second = before.table.cases[1:3]  # the second model lacks the first case
+    of = dict(zip(before.table.cases, before.table.patients, strict=True))
+    assert of[first] != of[second]
+    card = group.cards[1]
+    path = card.folder / f"{card.weights_sha256[:8]}.test_scores.csv"
+    scores = pd.read_csv(path, dtype=str)
+    # The names of patients mean nothing from table to table: those of this one are other words.
+    scores["patient"] = "as " + scores["patient"]
+    scores.loc[scores["case"] == second, "patient"] = scores.loc[scores["case"] == first, "patient"].item()
+    scores.to_csv(path, index=False)
+    cohort = cohort_of_cards(group)
+    assert cohort is not None and list(cohort.table.cases) == list(before.table.cases)
+    now = dict(zip(cohort.table.cases, cohort.table.patients, strict=True))
+    assert now[first] == now[second]
+    assert len(set(now.values())) == len(set(of.values())) - 1
+
+
 def test_scores_of_measured_findings_stand_beside_the_models_of_their_cases(tmp_path: Path) -> None:
     (group,) = group_cards(fake_cards(tmp_path))
     bare = cohort_of_cards(group)

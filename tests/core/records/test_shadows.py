@@ -126,6 +126,23 @@ def test_images_of_final_studies_that_both_read_are_compared(records: Database, 
 
 
 @sqlite_only
+def test_a_silent_model_is_compared_with_one_network_the_one_that_answered_last(
+    records: Database, admin: Person
+) -> None:
+    """A promotion halfway gives the live model other weights; two networks are not one scorer."""
+    for number, weights in enumerate(("b" * 64, "b" * 64, "c" * 64), start=1):
+        image = picture(number)
+        study = studies.create_study(records, admin, display_name="x", images=[image])
+        (stored,) = studies.load_study(records, admin, study).images
+        said = answer(image, weights=weights, malignant=0.1 * number)
+        predictions.record_predictions(records, study, stored.id, said, explanation())
+        shadows.record_shadow_answer(records, study, stored.id, answer(image, weights="f" * 64))
+        reads.record_first_read(records, admin, study, {"R": CALM})
+        reads.record_final_read(records, admin, study, {"R": CALM}, "")
+    assert shadows.shadow_answers(records, admin, "model", "f" * 64)["live"].tolist() == pytest.approx([0.3])
+
+
+@sqlite_only
 def test_studies_of_one_patient_are_one_patient_and_two_studies(records: Database, admin: Person) -> None:
     for number, patient in enumerate(("a" * 64, "a" * 64, None, None), start=1):
         image = picture(number, patient_hash=patient)
