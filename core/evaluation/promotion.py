@@ -16,10 +16,12 @@ import pandas as pd
 from core.errors import InvalidInput
 from core.evaluation.cache import ComparisonCache
 from core.evaluation.statistics.operating_points import operating_rows
+from core.evaluation.statistics.subgroups import n_patients
 from core.evaluation.tables.cohort import Cohort, cohort_of_scores
 from core.evaluation.tables.scores import KEYS
 from core.models.cards import CHANCE, CHANCE_AUC, PROMISE, Card
 from core.types import Estimate
+from core.wording import how_many
 
 _COLUMNS = ("sha256", "pixels_sha256", "perceptual_hash", "patient")
 
@@ -144,7 +146,7 @@ def _require_same_truth(candidate: Card, scores: pd.DataFrame, live: Card, live_
 
 
 FEWEST = 20
-"""Cases of each class below which a test set is too small to say anything."""
+"""Patients with cases of each class below which a test set is too small to say anything."""
 _BOTH = (CANDIDATE, LIVE)
 
 
@@ -223,11 +225,14 @@ def failed_checks(numbers: ComparisonCache, found: Circumstances, *, margin: flo
                 "why.",
             )
         )
-    if min(positives, table.n - positives) < FEWEST:
+    is_positive = np.zeros(table.n, bool) if table.is_positive is None else table.is_positive
+    of_positive, of_other = (n_patients(one, table.patients) for one in (is_positive, ~is_positive))
+    if min(of_positive, of_other) < FEWEST:
         lines.append(
             FailedCheck(
                 "too small",
-                f"The test cases are {positives} positive and {table.n - positives} other ones; below {FEWEST} of each "
+                f"The test cases are {positives} positive of {how_many(of_positive, 'patient')} and "
+                f"{table.n - positives} other ones of {how_many(of_other, 'patient')}; below {FEWEST} patients of each "
                 "no claim rests on them.",
             )
         )

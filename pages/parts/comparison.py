@@ -253,8 +253,8 @@ def draw_subgroups(numbers: ComparisonCache, names: Sequence[str]) -> None:
     unsaid = [f"{one.value} ({one.positives} of {one.n} positive)" for one in groups if one.auc is None]
     if unsaid:
         st.info(
-            f"Nothing can be said of {plain(', '.join(unsaid))}: an area needs {FEWEST_OF_A_CLASS} positive cases and "
-            f"{FEWEST_OF_A_CLASS} others at least.",
+            f"Nothing can be said of {plain(', '.join(unsaid))}: an area needs positive cases of "
+            f"{FEWEST_OF_A_CLASS} patients and others of {FEWEST_OF_A_CLASS} at least.",
             icon=":material/info:",
         )
     st.caption(

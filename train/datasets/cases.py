@@ -34,7 +34,7 @@ UNUSABLE = ("missing files", "unreadable files")
 """Checks of the audit that training cannot go on with."""
 LESION_SIZE = "lesion_size"
 _NOT_OF_THE_CASE = frozenset(
-    {"file", "label", "patient", "patient_key", "group", "split", "fold", "mask", "note", "licence", "modality"}
+    {"file", "label", "patient", "patient_key", "group", "exam", "split", "fold", "mask", "note", "licence", "modality"}
 )
 _MOST_VALUES = 12
 _SHARES = {"under 2 % of the picture": 0.02, "2 to 10 % of the picture": 0.1, "over 10 % of the picture": np.inf}

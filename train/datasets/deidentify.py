@@ -175,9 +175,11 @@ def _end_of_scan(content: bytes, place: int) -> int:
 
 
 STORED_COLUMNS = (
-    "split", "fold", "source", "licence", "laterality", "view", "modality", "magnification", "subtype", "manufacturer",
+    "split", "fold", "source", "licence", "laterality", "view", "modality", "magnification", "subtype", "density",
+    "manufacturer",
 )  # fmt: skip
-"""Columns of a manifest that are kept as they are, beside file, label, mask and the hashed patient and group."""
+"""Columns of a manifest that are kept as they are, beside file, label, mask and `HASHED_COLUMNS`."""
+HASHED_COLUMNS = ("patient", "group", "exam")
 FRAMES_MOST = 16
 """Of one DICOM file: neighbouring frames of a clip show nearly the same, and one clip must not outweigh a data set."""
 _BATCH = 8
@@ -405,7 +407,7 @@ class _Ingester:
     def _row(self, case: Mapping[str, str], file: str) -> dict[str, str]:
         row = {"file": file, "label": case["label"], "mask": "|".join(self._masks(case.get("mask", "")))}
         row |= {column: case[column] for column in STORED_COLUMNS if case.get(column)}
-        for column in ("patient", "group"):
+        for column in HASHED_COLUMNS:
             if case.get(column):
                 row[column] = hashed(self.db.site_key, column, case[column])
         return row

@@ -29,7 +29,7 @@ from core.files import write_whole
 NO_LABEL = "no label"
 _COLUMNS = (
     "file", "label", "patient", "group", "split", "fold", "mask", "source", "md5", "sha256", "label_conflict_with",
-    "modality", "laterality", "view",
+    "modality", "laterality", "view", "exam", "density",
 )  # fmt: skip
 """Columns with a meaning, found with other capital letters too."""
 _OTHER_NAMES = {"patientid": "patient", "patientno": "patient", "patientnumber": "patient", "subjectid": "patient"}

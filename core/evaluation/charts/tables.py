@@ -50,7 +50,8 @@ def forest_figure(groups: Sequence[Subgroup], *, provenance: Provenance | None =
         name = escape(f"{group.column}: {group.value} (n {group.n}, {group.positives} positive)")
         colour = GREYED if group.is_small else COLOURS[0]
         one = group.auc
-        why_not = "one class only" if group.positives in (0, group.n) else f"fewer than {FEWEST_OF_A_CLASS} of a class"
+        few = f"fewer than {FEWEST_OF_A_CLASS} patients of a class"
+        why_not = "one class only" if group.positives in (0, group.n) else few
         text = why_not if one is None else f"{one.value:.3f} ({one.low:.3f} to {one.high:.3f})"
         bars = None
         if one is not None:

@@ -14,15 +14,16 @@ from core.types import Estimate
 SMALL = 20
 """Below this many cases a subgroup is shown greyed out."""
 FEWEST_OF_A_CLASS = 5
-"""With fewer positives, or fewer others, an area says nothing: none is shown, whatever its interval."""
+"""With positives of fewer patients, or others of fewer, an area says nothing: none is shown, whatever its interval. Ten
+pictures of one woman are drawn together, so their interval would be of the others alone."""
 MAX_GROUPS = 40
 NOT_STATED = "not stated"
 
 
 @dataclass(frozen=True, slots=True)
 class Subgroup:
-    """auc: None where the subgroup has fewer than `FEWEST_OF_A_CLASS` of a class. sensitivity, specificity: None
-    without a threshold."""
+    """auc: None where a class of the subgroup has fewer than `FEWEST_OF_A_CLASS` patients. sensitivity, specificity:
+    None without a threshold."""
 
     column: str
     value: str
@@ -69,10 +70,15 @@ def subgroups(
         if threshold is not None:
             sensitivity = share(calls[truth], None if some is None else some[truth])
             specificity = share(~calls[~truth], None if some is None else some[~truth])
-        rarer = min(int(truth.sum()), int((~truth).sum()))
+        rarer = min(n_patients(one, some) for one in (truth, ~truth))
         area = _area(truth, known[chosen], some, resamples, seed) if rarer >= FEWEST_OF_A_CLASS else None
         found.append(Subgroup(column, str(name), len(truth), int(truth.sum()), area, sensitivity, specificity))
     return tuple(found)
+
+
+def n_patients(chosen: np.ndarray, patients: np.ndarray | None) -> int:
+    """Of how many patients the chosen cases are; without patients each case is one."""
+    return int(chosen.sum()) if patients is None else len(np.unique(np.asarray(patients)[chosen].astype(str)))
 
 
 def _area(

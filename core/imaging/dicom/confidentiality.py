@@ -63,11 +63,12 @@ NOT_LOOKED_FOR = "not looked for"
 _MAY_BE_BURNT_IN = (
     "Text may be burnt into this picture and nothing says where (no calibrated regions), so it was left out."
 )
+_IS_BURNT_IN = "The file says that text is burnt into this picture, so it was left out."
 _NOT_OF_THESE = "This is neither a picture nor a structured report; such objects are not de-identified here."
 _UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, OverflowError, EOFError)
 _PIXELS = {"PixelData", "FloatPixelData", "DoubleFloatPixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"}
-_TABLES = {"RedPaletteColorLookupTableData", "GreenPaletteColorLookupTableData", "BluePaletteColorLookupTableData",
-           "LUTData"}  # fmt: skip
+_PALETTES = [f"{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")]
+_TABLES = {"LUTData", *_PALETTES, *(f"Segmented{one}" for one in _PALETTES)}
 _BYTES = {"OB", "OW", "OF", "OD", "OL", "OV", "UN"}
 _BINARY_NUMBERS = {"US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "AT"}
 _NUMBER = re.compile(r"[ ]*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?[ ]*")
@@ -384,12 +385,16 @@ def _burnt_in(source: Dataset, geometry: Geometry) -> tuple[str, list[tuple[int,
     """
     kind, said = sop_class(source), str(source.get("BurnedInAnnotation") or "").strip().upper()
     is_ultrasound = kind in _ULTRASOUND or str(source.get("Modality") or "") == "US"
-    regions = [*calibrated_regions(source, geometry.rows, geometry.columns)] if is_ultrasound else []
+    if said == "YES":
+        raise UnreadableImage(_IS_BURNT_IN)
+    whole = (0, geometry.rows - 1, 0, geometry.columns - 1)  # whose text stands inside it
+    found = calibrated_regions(source, geometry.rows, geometry.columns) if is_ultrasound else ()
+    regions = [region for region in found if region != whole]
     if regions:
         return BLANKED, regions
     if said == "NO":
         return STATED_NONE, []
-    if said == "YES" or is_ultrasound or kind in _CAPTURES:
+    if is_ultrasound or kind in _CAPTURES:
         raise UnreadableImage(_MAY_BE_BURNT_IN)
     return NOT_LOOKED_FOR, []
 

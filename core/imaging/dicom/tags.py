@@ -302,12 +302,17 @@ def _sides_of_image(item: Dataset, keyword: str) -> list[str]:
     return [own, *coded] if own else coded
 
 
+_OUTWARD_VIEWS = {"399188001", "R-102D0", "441555000", "R-40AAA"}
+"""Codes of the superolateral-inferomedial oblique view and its opposite."""
+
+
 def _pointed_side(header: Dataset) -> str | None:
     orientation = text_of(header, "PatientOrientation").split("\\")
     if len(orientation) != 2 or text_of(header, "Modality") != "MG":
         return None
     # Columns of a superolateral-inferomedial view run to the outside, and of a picture upside down the other way.
-    if "H" in orientation[1] or text_of(header, "ViewPosition").upper() in ("SIO", "ISO"):
+    is_outward = text_of(header, "ViewPosition").upper().endswith(("SIO", "ISO"))
+    if "H" in orientation[1] or is_outward or _OUTWARD_VIEWS & set(codes(header, "ViewCodeSequence")):
         return None
     return "L" if "R" in orientation[1] else "R" if "L" in orientation[1] else None
 

@@ -126,7 +126,7 @@ def test_a_forest_says_whether_a_class_is_missing_or_has_too_few_cases():
     values = np.repeat(["few", "one"], [24, 10])
     groups = subgroups("site", values, labels, np.linspace(0, 1, 34))
     said = {note.y.split(" (")[0]: note.text for note in table_charts.forest_figure(groups).layout.annotations}
-    assert said == {"site: few": "fewer than 5 of a class", "site: one": "one class only"}
+    assert said == {"site: few": "fewer than 5 patients of a class", "site: one": "one class only"}
 
 
 def test_numbers_are_banded_into_quarters_and_names_left_alone():

@@ -97,6 +97,13 @@ def test_fewer_than_twenty_of_a_class_say_too_little(positives: int, others: int
     assert ("too small" in keys(compared(tmp_path, table, table))) is fails
 
 
+@pytest.mark.parametrize(("women", "fails"), [(20, False), (19, True)])
+def test_cases_of_fewer_than_twenty_patients_say_too_little(women: int, fails: bool, tmp_path: Path) -> None:
+    table = scores([0.9] * 30, [0.1] * 30)
+    table["patient"] = [f"{number % women}" for number in range(30)] * 2
+    assert ("too small" in keys(compared(tmp_path, table, table))) is fails
+
+
 def test_one_case_that_a_model_has_seen_is_enough(tmp_path: Path) -> None:
     numbers = compared(tmp_path, finding(20), finding(20))
 

@@ -73,3 +73,11 @@ def test_of_a_subgroup_with_fewer_than_five_of_a_class_nothing_is_said(
     labels = np.array([True] * positives + [False] * others)
     (found,) = subgroups("site", np.array(["a"] * len(labels), object), labels, np.linspace(0, 1, len(labels)))
     assert (found.auc is not None) is is_said and (found.positives, found.n) == (positives, positives + others)
+
+
+@pytest.mark.parametrize(("patients", "is_said"), [(5, True), (4, False)])
+def test_of_a_subgroup_whose_class_is_of_fewer_than_five_patients_nothing_is_said(patients: int, is_said: bool) -> None:
+    labels = np.array([True] * 10 + [False] * 30)
+    people = np.array([f"p{number % patients}" for number in range(10)] + [f"n{number}" for number in range(30)])
+    (found,) = subgroups("site", np.array(["a"] * 40, object), labels, np.linspace(0, 1, 40), people)
+    assert (found.auc is not None) is is_said

@@ -23,6 +23,7 @@ from core.errors import UnreadableImage
 from core.imaging.decoded import Limits
 from core.imaging.deidentify_process import deidentify
 from core.imaging.dicom.confidentiality import BLANKED, NOT_LOOKED_FOR, STATED_NONE, Facts, deidentified
+from core.imaging.dicom.read import read_dicom
 from core.settings import Settings
 
 KEY = b"k" * 32
@@ -203,7 +204,7 @@ def test_in_ultrasound_what_lies_outside_the_calibrated_regions_is_blanked() -> 
     assert whole.BurnedInAnnotation == facts.burned_in_annotation == "NO"
 
 
-@pytest.mark.parametrize("regions", [[], [region(10, 20, 120, 89)], [region(30, 20, 30, 89)]])
+@pytest.mark.parametrize("regions", [[], [region(10, 20, 120, 89)], [region(30, 20, 30, 89)], [region(0, 0, 119, 99)]])
 def test_ultrasound_without_a_usable_region_is_left_out_unless_it_says_that_nothing_is_burnt_in(
     regions: list[Dataset],
 ) -> None:
@@ -214,9 +215,22 @@ def test_ultrasound_without_a_usable_region_is_left_out_unless_it_says_that_noth
     assert "113101" not in methods(whole)
 
 
+def test_a_palette_in_segments_stays() -> None:
+    segments = np.array([0, 1, 0, 1, 255, 65535], "<u2").tobytes()  # one entry, then a line to the last
+    palette: dict[str, Any] = {"PhotometricInterpretation": "PALETTE COLOR", "BurnedInAnnotation": "NO"}
+    for colour in ("Red", "Green", "Blue"):
+        palette[f"{colour}PaletteColorLookupTableDescriptor"] = [256, 0, 16]
+        palette[f"Segmented{colour}PaletteColorLookupTableData"] = segments
+    whole, _, found = cleaned(ultrasound(**palette))
+    assert whole.SegmentedRedPaletteColorLookupTableData == segments
+    assert read_dicom(io.BytesIO(found), limits=LIMITS).pixels.max() > 0
+
+
 def test_what_says_that_text_is_burnt_in_and_what_is_no_picture_is_left_out() -> None:
     with pytest.raises(UnreadableImage, match="burnt into"):
         cleaned(mammogram(BurnedInAnnotation="YES"))
+    with pytest.raises(UnreadableImage, match="burnt into"):
+        cleaned(ultrasound(SequenceOfUltrasoundRegions=[region(10, 20, 59, 89)], BurnedInAnnotation="YES"))
     with pytest.raises(UnreadableImage, match="neither a picture nor"):
         cleaned(mammogram(SOPClassUID="1.2.840.10008.5.1.4.1.1.104.1"))
     with pytest.raises(UnreadableImage, match="burnt into"):

@@ -214,6 +214,16 @@ def test_an_orientation_whose_columns_run_outwards_or_upwards_says_nothing_of_th
         assert decoded.laterality is None, view
         decoded = read(dicom(STORED, ImageLaterality="L", ViewPosition=view, PatientOrientation=value))
         assert decoded.laterality == "L" and not any("contradict" in warning for warning in decoded.warnings), view
+    # A view that its code alone names, as the mammography IOD has it (PS3.3 C.8.11.7).
+    for code in ("399188001", "R-102D0", "441555000", "R-40AAA"):
+        tags = {
+            "ViewPosition": None,
+            "ViewCodeSequence": coded(code),
+            "PatientOrientation": MultiValue(str, ["A", "FL"]),
+        }
+        decoded = read(dicom(STORED, ImageLaterality="L", **tags))
+        assert decoded.laterality == "L" and not any("contradict" in warning for warning in decoded.warnings), code
+        assert read(dicom(STORED, ImageLaterality=None, **tags)).laterality is None, code
 
 
 def test_contradicting_sides_are_warned_of() -> None:

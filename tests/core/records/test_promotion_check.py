@@ -166,7 +166,7 @@ def test_test_cases_that_either_was_trained_on_are_a_red_line_by_content_and_by_
     assert said["seen by candidate"].startswith("3 of the 4 test cases")  # x0, x1 and x2 are in its training too
     assert "(1 the same picture)" in said["seen by live"] and "(3 the same patient)" in said["seen by candidate"]
     assert sum("made before models listed their cases" in note for note in found.notes) == 2
-    assert "2 positive and 2 other" in said["too small"]
+    assert "2 positive of 2 patients and 2 other ones of 2 patients" in said["too small"]
 
 
 def with_live_scores(db: Database, job_id: int, live_sha256: str, scores: pd.DataFrame) -> None:

@@ -86,6 +86,21 @@ def test_no_name_of_a_file_or_a_patient_is_kept(records: Database, admin: Person
         assert not path.is_file() or (b"Muster" not in path.read_bytes() and b"PAT1" not in path.read_bytes())
 
 
+def test_what_parts_a_patients_exams_and_the_density_stay_the_exam_as_a_hash(
+    records: Database, admin: Person, tmp_path: Path
+) -> None:
+    rows = "".join(f"{i}.png,{('benign', 'malignant')[i % 2]},P{i // 4},ACC{i // 2},{'AB'[i % 2]}\n" for i in range(20))
+    files = {f"{i}.png": picture(i) for i in range(20)} | {
+        "manifest.csv": f"file,label,patient,Exam,density\n{rows}".encode()
+    }
+    cases = cases_of(records, admin, added(records, admin, zipped(tmp_path / "a.zip", files)).version_id)
+    assert (
+        len({case["exam"] for case in cases}) == 10 and len({(case["patient"], case["exam"]) for case in cases}) == 10
+    )
+    assert {case["density"] for case in cases} == {"A", "B"}
+    assert not any("ACC" in value for case in cases for value in case.values())
+
+
 def test_a_picture_is_stored_once_whatever_it_is_called(records: Database, admin: Person, tmp_path: Path) -> None:
     files = class_folders()
     added(records, admin, zipped(tmp_path / "a.zip", files))
