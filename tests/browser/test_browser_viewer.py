@@ -453,6 +453,20 @@ def test_the_files_own_windows_are_chosen_after_the_presets(page: ViewerPage) ->
     assert "HARDER" in page.tab.get_by_label("Window", exact=True).locator("option:checked").inner_text()
 
 
+def test_a_file_that_is_read_in_another_way_is_drawn_anew_in_its_first_window(page: ViewerPage) -> None:
+    """Another window of the file, or histology instead of grey: the same frame of the same file has other pixels."""
+    pixels = gradient(400, 900)
+    image = picture_of(pixels)
+    page.draw(*alone(image), cell_height=GRID_TOP_LEFT)
+    page.key("5")
+    page.draw(*alone(replace(image, pixels=1 - pixels, window_index=1)), cell_height=GRID_TOP_LEFT)
+    assert most_apart(page.shown(), to_uint8(1 - pixels)) <= 1
+    colour = np.stack([pixels, 1 - pixels, np.full_like(pixels, 0.2)], axis=2)
+    page.draw(*alone(replace(image, pixels=colour, modality=Modality.HISTOLOGY)), cell_height=GRID_TOP_LEFT)
+    tile = page.shown()
+    assert most_apart(tile, to_uint8(colour)) <= 1
+
+
 def test_two_fingers_zoom_and_move(browser: Any) -> None:
     context = browser.new_context(viewport={"width": 390, "height": 800}, has_touch=True)
     tab = context.new_page()

@@ -113,10 +113,12 @@ class Workplace {
       if (made.clip) made.cine = new Cine(this, made)
       return made
     }
-    if (known.id !== sent.id) { // another frame of the clip is the one that is read
+    const isReadAnew = known.sentLevels.at(-1).digest !== sent.sentLevels.at(-1).digest
+    if (known.id !== sent.id || isReadAnew) { // another frame of the clip is the one that is read, or in another way
       this.release(known)
       if (known.cine) known.cine.shown = sent.frame - 1
     }
+    if (known.id === sent.id && isReadAnew) [, known.center, known.span] = sent.presets[0]
     const wasHungSo = known.mirrored === sent.mirrored
     if (known.heat && known.heat.digest !== sent.heat?.digest) {
       if (known.heatLevel) releaseLevels([known.heatLevel])
