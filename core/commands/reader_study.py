@@ -18,18 +18,22 @@ from core.evaluation.statistics.intervals import one_case_each
 from core.evaluation.statistics.reader_study import Difference, ReaderStudy, against_one, with_holm
 from core.evaluation.statistics.reader_study_summary import (
     MEASURES,
+    UNTESTED,
     analyse,
     binormal_rows,
+    f_text,
     measure_title,
     not_inferior_sentences,
     odds_sentence,
     one_shot_sentence,
     sentence,
     simulated_power,
+    stand_ins,
 )
 from core.evaluation.tables.reader_studies import read_study, write_imrmc, write_long_table
 from core.evaluation.tables.rjafroc import write_workbook
 from core.evaluation.tables.scores import read_scores
+from core.wording import how_many
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -134,11 +138,13 @@ def _plain(value: Any) -> Any:
 
 def _lines(found: dict[str, Any]) -> list[str]:
     if "runs" in found:
+        low, high = found["coverage_ci"]
+        held = f"{found['coverage']:.3f} of the intervals hold the difference ({low:.3f} to {high:.3f})"
         return [
             f"{found['runs']} simulated studies, seed {found['seed']}: mean difference in area "
-            f"{found['difference']:+.4f}, power {found['power']:.3f} ({found['ci'][0]:.3f} to {found['ci'][1]:.3f}), "
-            f"{found['coverage']:.3f} of the intervals hold the difference ({found['coverage_ci'][0]:.3f} to "
-            f"{found['coverage_ci'][1]:.3f})"
+            f"{found['difference']:+.4f}, power {found['power']:.3f} ({found['ci'][0]:.3f} to {found['ci'][1]:.3f})"
+            + ("" if math.isnan(found["coverage"]) else f", {held}"),
+            *([f"{how_many(found['untested'], 'study', 'studies')}: {UNTESTED}"] if found["untested"] else []),
         ]
     if "against" in found:
         return [
@@ -164,25 +170,24 @@ def _lines(found: dict[str, Any]) -> list[str]:
     for row in binormal_rows(found):
         fitted = f"{row['binormal area']:.4f}, a {row['a']:.3f}, b {row['b']:.3f}"
         said = ", ".join(one for one in ("" if math.isnan(row["a"]) else fitted, row["remark"]) if one)
-        lines.append(f"  {row['reader']}, {row['modality']}: empirical {row['empirical area']:.4f}, binormal {said}")
+        empirical = "" if math.isnan(row["empirical area"]) else f"empirical {row['empirical area']:.4f}, "
+        lines.append(f"  {row['reader']}, {row['modality']}: {empirical}binormal {said}")
     return lines
 
 
 def _lines_of_merit(found: dict[str, Any]) -> list[str]:
     lines = [
-        f"  {one['modality']}: {one['value']:.4f} ({one['low']:.4f} to {one['high']:.4f}), df {one['df']:.2f}"
+        f"  {one['modality']}: {one['value']:.4f} ({one['low']:.4f} to {one['high']:.4f})"
+        + (f", df {one['df']:.2f}" if one["se"] > 0 else "")
         for one in found["means"]
     ]
+    lines += [f"  {said}" for said in [stand_ins(found)] if said]
     lines.append("  components: " + ", ".join(f"{name} {value:.3e}" for name, value in found["components"].items()))
     for one in found["analyses"]:
-        lines.append(
-            f"  {one['readers']} readers, {one['cases']} cases: F({one['df1']:g}, {one['df2']:.2f}) = {one['f']:.3f}, "
-            f"p {one['p']:.3g}"
-        )
+        lines.append(f"  {one['readers']} readers, {one['cases']} cases: {f_text(one)}")
         lines += [f"    {sentence(Difference(**difference))}" for difference in one["differences"]]
     if "dbm" in found:
-        dbm = found["dbm"]
-        lines.append(f"  DBM (pseudovalues): F({dbm['df1']}, {dbm['df2']:.2f}) = {dbm['f']:.3f}, p {dbm['p']:.3g}")
+        lines.append(f"  DBM (pseudovalues): {f_text(found['dbm'])}")
     lines += [f"  {said}" for said in not_inferior_sentences(found)]
     if "power" in found:
         lines.append(f"  power at this size: {found['power']:.3f}")

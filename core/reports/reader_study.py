@@ -19,12 +19,15 @@ from core.evaluation.statistics.reader_study_summary import (
     MEASURES,
     binormal_rows,
     components_text,
+    df_text,
+    f_text,
     measure_title,
     moments_text,
     not_inferior_sentences,
     odds_sentence,
     one_shot_sentence,
     sentence,
+    stand_ins,
 )
 from core.reports import content, plots
 from core.reports.document import RESEARCH_USE, Banner, Block, Document, Facts, Heading, Plots, Table, Text
@@ -100,6 +103,11 @@ def _abstract(report: ReaderStudyReport) -> Iterator[Block]:
 
 def _conclusion(one: Difference, n_pairs: int) -> str:
     """Of several pairs a difference counts as shown where p adjusted by Holm says so, too."""
+    if one.se == 0:
+        return (
+            f"Without an interval the study shows neither a difference between {one.first} and {one.second} nor that "
+            "there is none."
+        )
     if one.low <= 0 <= one.high:
         return f"The interval holds 0: the study does not show a difference between {one.first} and {one.second}."
     better, worse = (one.first, one.second) if one.value > 0 else (one.second, one.first)
@@ -177,25 +185,27 @@ def _of_measure(
     ]
     yield Table([["Reader", *names], *rows, mean], [0.3, *[share] * len(names)])
     head = ["Readers", "Cases", "Difference", "95 % interval", "se", "df", "t", "p", "p, Holm"]
+    every = [(analysis, one) for analysis in found["analyses"] for one in analysis["differences"]]
     tests = [
         [
             analysis["readers"], analysis["cases"], f"{one['first']} - {one['second']}\n{one['value']:+.4f}",
-            f"{one['low']:+.4f} to {one['high']:+.4f}", f"{one['se']:.4f}",
-            "normal" if math.isinf(one["df"]) else f"{one['df']:.2f}", f"{one['t']:.3f}",
-            content.p_text(one["p"]), content.p_text(one["p_holm"]),
+            *([
+                f"{one['low']:+.4f} to {one['high']:+.4f}", f"{one['se']:.4f}", df_text(one["df"]), f"{one['t']:.3f}",
+                content.p_text(one["p"]), content.p_text(one["p_holm"]),
+            ] if one["se"] > 0 else ["", "0", "", "", "", ""]),
         ]
-        for analysis in found["analyses"]
-        for one in analysis["differences"]
+        for analysis, one in every
     ]  # fmt: skip
     yield Table([head, *tests], [0.09, 0.09, 0.2, 0.2, 0.08, 0.1, 0.08, 0.08, 0.08])
+    if said := stand_ins(found):
+        yield Text(f"{said}.")
+    for analysis, one in every:
+        if one["se"] == 0:
+            where = f"{analysis['readers'].capitalize()} readers, {analysis['cases']} cases"
+            yield Text(f"{where}: {sentence(Difference(**one))}.")
     yield Text(f"Components of variance: {components_text(found)}.", "soft")
     if "dbm" in found:
-        dbm = found["dbm"]
-        yield Text(
-            f"DBM (jackknife pseudovalues): F({dbm['df1']}, {dbm['df2']:.2f}) = {dbm['f']:.3f}, p "
-            f"{content.p_text(dbm['p'])}.",
-            "soft",
-        )
+        yield Text(f"DBM (jackknife pseudovalues): {f_text(found['dbm'])}.", "soft")
     yield from (Text(f"{said}.") for said in not_inferior_sentences(found))
 
 

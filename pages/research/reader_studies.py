@@ -10,7 +10,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from core.errors import InvalidInput
-from core.evaluation.statistics.reader_study_summary import simulated_power
+from core.evaluation.statistics.reader_study_summary import UNTESTED, simulated_power
 from core.models.cards import live_cards
 from core.records.people.permissions import SignedIn
 from core.records.reader_studies import data_set_cases, designs, readings
@@ -19,6 +19,7 @@ from core.records.reader_studies.designs import CLOSED, DESIGNED, READING, Reade
 from core.records.reader_studies.protocol import DESIGNS, OF_TWO_MODELS, ONE_SESSION, StudyCase
 from core.reports.content import when
 from core.types import Modality
+from core.wording import how_many
 from pages.parts import address
 from pages.parts.figures import draw_style
 from pages.parts.markdown import plain, without_controls
@@ -178,6 +179,8 @@ def draw_power(n_readers: int, positive: int, negative: int, groups: int, shared
                 f"Mean difference in area {found['difference']:+.3f}: found in **{100 * found['power']:.0f} %** of the "
                 f"studies ({100 * low:.0f} to {100 * high:.0f} %)."
             )
+            if found["untested"]:
+                st.caption(f"{how_many(found['untested'], 'study', 'studies')}: {UNTESTED}.")
 
 
 # ---- one reader study --------------------------------------------------------------------------------------------

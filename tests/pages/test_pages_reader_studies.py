@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from page_site import PageSite, Tab, release
 from PIL import Image as Raster
 from record_site import WORRIED, add_person, finish
 
 from core.evaluation.statistics.reader_study import ReaderStudy, RoeMetz, simulate
+from core.evaluation.statistics.reader_study_summary import UNTESTED
 from core.evaluation.tables.reader_studies import write_long_table
+from core.evaluation.tables.scores import safe_csv
 from core.records import data_sets
 from core.records.reader_studies import designs, readings
 from core.records.reader_studies.designs import ReaderStudyRow
@@ -196,6 +200,33 @@ def test_a_table_from_elsewhere_is_analysed_with_its_readers_numbered(opened_sit
     tab.app.get("file_uploader")[0].set_value(("fewer.csv", "\n".join(rows).encode(), "text/csv"))
     tab.settled()
     assert "In 1 combinations" in tab.text and "DBM, area: F(1" not in tab.text
+
+
+def test_where_nothing_varies_the_page_and_its_table_say_why_nothing_is_tested(
+    opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: dict[str, pd.DataFrame] = {}
+    monkeypatch.setattr(
+        "pages.research.parts.reader_study_results.draw_download",
+        lambda table, *, name, action: saved.__setitem__(name, table()),
+    )
+    is_positive = np.arange(8) < 4
+    scores = np.broadcast_to(is_positive * 1.0, (2, 3, 8))
+    table = write_long_table(ReaderStudy(("a", "b"), ("one", "two", "three"), is_positive, scores))
+    tab.open("research/reader_studies")
+    tab.app.selectbox[0].set_value("Analyse a table")
+    tab.settled()
+    tab.app.get("file_uploader")[0].upload("reads.csv", table.encode(), "text/csv")
+    tab.settled()
+    tab.app.number_input(key="rs_table_cut").set_value(0.5)
+    tab.app.number_input(key="rs_table_margin").set_value(0.05)
+    tab.settled()
+    assert "1 minus 2: +0.0000; the standard error comes out as 0, which would claim certainty" in tab.text
+    assert "is not tested" in tab.text and "DBM, area: no F, as the standard error" in tab.text
+    assert not re.search(r"\bnan\b", tab.text)
+    lines = safe_csv(saved["reader-study-measures"]).splitlines()
+    assert lines[0].endswith(",Difference,Value,Low,High,df,p,p (Holm),Remark") and len(lines) == 1 + 4 * 3
+    assert lines[1] == f'Area,random,random,1.0,1.0,1 - 2,0.0,,,,,,"{UNTESTED}"'
 
 
 def test_an_analysis_is_kept_for_just_these_patients_however_many_they_are() -> None:

@@ -10,7 +10,7 @@ without any; the averages over all pairs of readers then belong into the same fo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -22,11 +22,19 @@ from statsmodels.genmod.generalized_estimating_equations import GEE
 
 from core.errors import InvalidInput
 from core.evaluation.statistics.comparison import holm
-from core.evaluation.statistics.intervals import one_case_each, patient_indices, placements, require_both_classes
+from core.evaluation.statistics.intervals import (
+    one_case_each,
+    patient_indices,
+    placements,
+    require_both_classes,
+    wilson,
+)
 
 LEVEL = 0.05
 MAX_KERNELS = 50_000_000
 """Readers x positives x negatives of a modality that the U-statistic takes: 400 MB."""
+ROUNDING = 1e-12
+"""Share of the variances it was computed from below which one is an error of rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +76,11 @@ class Merit:
     def is_whole(self) -> bool:
         """Whether no read is missing."""
         return not any(part is not None and np.isnan(part).any() for part in (self.of_positives, self.of_negatives))
+
+    def kinds(self, is_positive: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Components, and (cases,) bool whose they are, of each kind of case that the measure looks at."""
+        both = (self.of_positives, is_positive), (self.of_negatives, ~is_positive)
+        return [(part, chosen) for part, chosen in both if part is not None]
 
 
 def areas(study: ReaderStudy) -> Merit:
@@ -183,7 +196,7 @@ def _merit(of_positives: np.ndarray | None, of_negatives: np.ndarray | None) -> 
 class OddsRatio:
     """Odds of being right under `first` over those under `second`, over all readers; shares: of right calls of each.
 
-    low, high: 95 %. n: reads.
+    low, high: 95 %; NaN, as p is, where the robust variance is 0: every patient speaks for one ratio. n: reads.
     """
 
     first: str
@@ -214,10 +227,12 @@ def generalised_estimate(study: ReaderStudy, cut: float, *, of_positives: bool) 
         return None
     columns = np.column_stack([np.ones(len(right)), modality == 0])
     fitted = GEE(right, columns, groups=patients[chosen][case], family=Binomial()).fit()
-    low, high = fitted.conf_int()[1]
+    low, high, p = np.nan, np.nan, np.nan
+    if _unless_rounding(float(fitted.cov_robust[1, 1]), float(fitted.cov_naive[1, 1])):
+        (low, high), p = fitted.conf_int()[1], fitted.pvalues[1]
     return OddsRatio(
         study.modalities[0], study.modalities[1], (shares[0], shares[1]), float(np.exp(fitted.params[1])),
-        float(np.exp(low)), float(np.exp(high)), float(fitted.pvalues[1]), len(right),
+        float(np.exp(low)), float(np.exp(high)), float(p), len(right),
     )  # fmt: skip
 
 
@@ -227,11 +242,7 @@ def delong_covariance(merit: Merit, is_positive: np.ndarray, patients: np.ndarra
     Of two values whose readers read no case in common it is 0.
     """
     size = merit.values.size
-    kinds = [
-        (part.reshape(size, -1), chosen)
-        for part, chosen in ((merit.of_positives, is_positive), (merit.of_negatives, ~is_positive))
-        if part is not None
-    ]
+    kinds = [(part.reshape(size, -1), chosen) for part, chosen in merit.kinds(is_positive)]
     is_single = one_case_each(patients)
     patient_of = np.arange(len(is_positive)) if is_single else patient_indices(patients, len(is_positive))
     n_patients, covariance, totals = int(patient_of.max()) + 1, np.zeros((size, size)), []
@@ -262,6 +273,18 @@ def _over_patients(values: np.ndarray, patient_of: np.ndarray, n_patients: int) 
 def _require_two(found: int, what: str) -> None:
     if found < 2:
         raise InvalidInput(f"A reader study needs two positive and two negative {what} or more. Add cases.")
+
+
+def smaller_classes(merit: Merit, is_positive: np.ndarray, patients: np.ndarray | None = None) -> list[int]:
+    """Of each modality the patients with a read of that kind of case of which fewer have one."""
+    patient_of = patient_indices(patients, len(is_positive))
+    return [
+        min(
+            len(np.unique(patient_of[chosen][~np.isnan(part[at]).all(axis=0)]))
+            for part, chosen in merit.kinds(is_positive)
+        )
+        for at in range(len(merit.values))
+    ]
 
 
 def leave_one_out(merit: Merit) -> np.ndarray:
@@ -305,7 +328,10 @@ class Components:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """`first` minus `second`: 95 % interval, t with `df` (infinite: normal), two-sided p and Holm's over all pairs."""
+    """`first` minus `second`: 95 % interval, t with `df` (infinite: normal), two-sided p and Holm's over all pairs.
+
+    A standard error of 0 would claim certainty: with it all but value and se is NaN.
+    """
 
     first: str
     second: str
@@ -326,15 +352,17 @@ class Difference:
         )
 
     def p_not_inferior(self, margin: float) -> float:
-        """One-sided p against "the first is worse than the second by `margin` or more"."""
+        """One-sided p against "the first is worse than the second by `margin` or more"; NaN with a se of 0."""
         if not 0 < margin < 1:
             raise InvalidInput(f"The margin is {margin:g}; it must lie between 0 and 1.")
-        return _upper_p(_ratio(self.value + margin, self.se), self.df)
+        return _upper_p((self.value + margin) / self.se, self.df) if self.se > 0 else float("nan")
 
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """readers, cases: "random" or "fixed". f with df1 and df2 is the test that all modalities are equal."""
+    """readers, cases: "random" or "fixed". f with df1 and df2 is the test that all modalities are equal; f, df2 and p
+    are NaN where the standard error is 0.
+    """
 
     readers: str
     cases: str
@@ -347,7 +375,10 @@ class Analysis:
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """The reader-averaged value of a modality with its 95 % interval for other readers and other cases."""
+    """The reader-averaged value of a modality with its 95 % interval for other readers and other cases.
+
+    With a standard error of 0 df is NaN and the interval is another one, as in `one_modality`.
+    """
 
     modality: str
     value: float
@@ -367,29 +398,39 @@ class ObuchowskiRockette:
 
 
 def obuchowski_rockette(
-    modalities: tuple[str, ...], values: np.ndarray, covariance: np.ndarray, *, is_crossed: bool = True
+    modalities: tuple[str, ...],
+    values: np.ndarray,
+    covariance: np.ndarray,
+    *,
+    is_crossed: bool = True,
+    patients: Sequence[int] | None = None,
 ) -> ObuchowskiRockette:
     """values (modalities, readers); covariance (m * r, m * r) of them. Two modalities and two readers at least.
 
     is_crossed: whether every reader read every case. Where not, "fixed cases" says nothing, because the readers' own
-    cases are among what differs between them: that analysis is left out.
+    cases are among what differs between them: that analysis is left out. patients: for each modality, as
+    `one_modality` has them.
     """
     m, r = values.shape
     if m < 2 or r < 2:
         raise InvalidInput("A comparison of modalities needs two modalities and two readers or more.")
     tensor = covariance.reshape(m, r, m, r)
     components, ms_t, ms_tr = _components(values, tensor)
-    excess = max(components.cov2 - components.cov3, 0.0)
-    both = ms_tr + r * excess
-    of_cases = components.error - components.cov1 + (r - 1) * excess
+    excess, size = max(components.cov2 - components.cov3, 0.0), _size(values, covariance)
+    both = _unless_rounding(ms_tr + r * excess, size)
+    of_cases = _unless_rounding(components.error - components.cov1 + (r - 1) * excess, size)
+    of_readers = _unless_rounding(ms_tr, size)
     ms_df = (m - 1) * (r - 1)
     analyses = [
         _analysis("random", "random", modalities, values, ms_t, both, _satterthwaite(both, ms_tr, ms_df)),
         _analysis("fixed", "random", modalities, values, ms_t, of_cases, np.inf),
     ]
     if is_crossed:
-        analyses.append(_analysis("random", "fixed", modalities, values, ms_t, ms_tr, float(ms_df)))
-    means = tuple(one_modality(name, values[at], tensor[at, :, at, :]) for at, name in enumerate(modalities))
+        analyses.append(_analysis("random", "fixed", modalities, values, ms_t, of_readers, float(ms_df)))
+    means = tuple(
+        one_modality(name, values[at], tensor[at, :, at, :], None if patients is None else patients[at])
+        for at, name in enumerate(modalities)
+    )
     return ObuchowskiRockette(components, means, tuple(analyses))
 
 
@@ -418,6 +459,16 @@ def _mean_squares(values: np.ndarray) -> tuple[float, float, float]:
     )
 
 
+def _size(values: np.ndarray, covariance: np.ndarray) -> float:
+    """What a variance among these values is compared with by `_unless_rounding`; values that do not vary round, too."""
+    return float(np.diagonal(covariance).mean() + ROUNDING * (values**2).mean())
+
+
+def _unless_rounding(variance: float, size: float) -> float:
+    """`variance`; 0 where it is below 0, or only an error of rounding beside variances of this size."""
+    return variance if variance > ROUNDING * size else 0.0
+
+
 def _satterthwaite(whole: float, ms: float, ms_df: float) -> float:
     """Hillis' degrees of freedom: of a sum in which only the mean square `ms` is taken to vary."""
     return float(whole**2 / (ms**2 / ms_df)) if ms > 0 else float("inf")
@@ -432,12 +483,18 @@ def _analysis(
     denominator: float,
     df: float,
 ) -> Analysis:
-    f, df1 = _ratio(ms_t, denominator), float(len(modalities) - 1)
-    p = float(f_distribution.sf(f, df1, min(df, 1e12))) if np.isfinite(f) else 0.0
-    se = float(np.sqrt(max(denominator, 0.0) * 2 / values.shape[1]))
+    df1, se = float(len(modalities) - 1), float(np.sqrt(denominator * 2 / values.shape[1]))
+    f, df, p = _f_test(ms_t, denominator, df1, df)
     means = dict(zip(modalities, values.mean(axis=1), strict=True))
     found = [difference(a, b, float(means[a] - means[b]), se, df) for a, b in combinations(modalities, 2)]
     return Analysis(readers, cases, f, df1, df, p, with_holm(found))
+
+
+def _f_test(ms: float, denominator: float, df1: float, df2: float) -> tuple[float, float, float]:
+    """(F, df2, p); NaN where the denominator is 0, as every difference would be certain."""
+    if denominator == 0:
+        return float("nan"), float("nan"), float("nan")
+    return ms / denominator, df2, float(f_distribution.sf(ms / denominator, df1, min(df2, 1e12)))
 
 
 def with_holm(found: list[Difference]) -> tuple[Difference, ...]:
@@ -451,15 +508,11 @@ def with_holm(found: list[Difference]) -> tuple[Difference, ...]:
 
 def difference(first: str, second: str, value: float, se: float, df: float) -> Difference:
     """The test of one difference alone; its p_holm is its p."""
-    half, statistic = _quantile(df) * se, _ratio(value, se)
+    if se == 0:
+        return Difference(first, second, value, se, *(float("nan"),) * 6)
+    half, statistic = _quantile(df) * se, value / se
     p = min(1.0, 2 * _upper_p(abs(statistic), df))
     return Difference(first, second, value, se, df, value - half, value + half, statistic, p, p)
-
-
-def _ratio(value: float, scale: float) -> float:
-    if scale > 0:
-        return value / scale
-    return 0.0 if value == 0 else float(np.copysign(np.inf, value))
 
 
 def _quantile(df: float) -> float:
@@ -470,15 +523,26 @@ def _upper_p(statistic: float, df: float) -> float:
     return float(t.sf(statistic, df)) if np.isfinite(df) else float(norm.sf(statistic))
 
 
-def one_modality(modality: str, values: np.ndarray, covariance: np.ndarray) -> Means:
-    """The mean of (readers,) values with their (r, r) covariance: Hillis' interval from this modality alone."""
-    r = len(values)
-    value, ms = float(values.mean()), float(values.var(ddof=1))
+def one_modality(modality: str, values: np.ndarray, covariance: np.ndarray, patients: int | None = None) -> Means:
+    """The mean of (readers,) values with their (r, r) covariance: Hillis' interval from this modality alone.
+
+    patients: of the smaller class, where the values are shares. With a standard error of 0 Wilson's interval of a share
+    among them stands in, as in `delong_interval`; of other values there is none (NaN).
+    """
+    value, se, df = _mean(values, covariance, _size(values, covariance))
+    if se > 0:
+        half = _quantile(df) * se
+        return Means(modality, value, se, df, value - half, value + half)
+    low, high = (float("nan"),) * 2 if patients is None else wilson(float(np.clip(value, 0, 1)) * patients, patients)
+    return Means(modality, value, se, float("nan"), low, high)
+
+
+def _mean(values: np.ndarray, covariance: np.ndarray, size: float) -> tuple[float, float, float]:
+    """Mean, standard error and degrees of freedom. size: as of `_unless_rounding`."""
+    r, ms = len(values), float(values.var(ddof=1))
     cov2 = float(covariance[~np.eye(r, dtype=bool)].mean())
-    whole = ms + max(r * cov2, 0.0)
-    df, se = _satterthwaite(whole, ms, r - 1), float(np.sqrt(whole / r))
-    half = _quantile(df) * se
-    return Means(modality, value, se, df, value - half, value + half)
+    whole = _unless_rounding(ms + max(r * cov2, 0.0), size)
+    return float(values.mean()), float(np.sqrt(whole / r)), _satterthwaite(whole, ms, r - 1)
 
 
 def against_one(model: str, readers: np.ndarray, scores: np.ndarray, study: ReaderStudy) -> Difference:
@@ -492,12 +556,16 @@ def against_one(model: str, readers: np.ndarray, scores: np.ndarray, study: Read
     merit = areas(ReaderStudy(("alone",), names, study.is_positive, joined, study.patients))
     covariance = delong_covariance(merit, study.is_positive, study.patients)
     contrast = np.hstack([np.eye(len(readers)), -np.ones((len(readers), 1))])
-    found = one_modality("", contrast @ merit.values[0], contrast @ covariance @ contrast.T)
-    return difference("average reader", model, found.value, found.se, found.df)
+    # What rounds are the areas' own variances: those of differences may all be 0.
+    found = _mean(contrast @ merit.values[0], contrast @ covariance @ contrast.T, _size(merit.values, covariance))
+    return difference("average reader", model, *found)
 
 
 def pseudovalue_test(merit: Merit) -> tuple[float, float, float]:
-    """(F, denominator's df, p) of Dorfman-Berbaum-Metz, random readers and cases, as Hillis et al. 2008 amend it."""
+    """(F, denominator's df, p) of Dorfman-Berbaum-Metz, random readers and cases, as Hillis et al. 2008 amend it.
+
+    NaN where the denominator is 0.
+    """
     without = leave_one_out(merit)
     m, r, n = without.shape
     y = n * merit.values[..., None] - (n - 1) * without
@@ -508,14 +576,17 @@ def pseudovalue_test(merit: Merit) -> tuple[float, float, float]:
     ms_tc = r * ((ac - a[:, None] - c + mean) ** 2).sum() / ((m - 1) * (n - 1))
     rest = y - ab[..., None] - ac[:, None, :] - bc + a[:, None, None] + b[:, None] + c - mean
     ms_trc = (rest**2).sum() / ((m - 1) * (r - 1) * (n - 1))
-    whole = ms_tr + max(ms_tc - ms_trc, 0.0)
-    f, df = _ratio(float(ms_t), float(whole)), _satterthwaite(float(whole), float(ms_tr), (m - 1) * (r - 1))
-    return f, df, float(f_distribution.sf(f, m - 1, min(df, 1e12)))
+    size = n * _size(merit.values, np.diag(y.var(axis=-1, ddof=1).ravel() / n))
+    whole = _unless_rounding(float(ms_tr + max(ms_tc - ms_trc, 0.0)), size)
+    return _f_test(float(ms_t), whole, m - 1, _satterthwaite(whole, float(ms_tr), (m - 1) * (r - 1)))
 
 
 @dataclass(frozen=True, slots=True)
 class OneShot:
-    """A reader-averaged area, or a difference of two: unbiased variance and the moments M1 to M8 (first modality)."""
+    """A reader-averaged area, or a difference of two: unbiased variance and the moments M1 to M8 (first modality).
+
+    As what is unbiased, the variance may be 0 and less.
+    """
 
     value: float
     variance: float
@@ -561,11 +632,12 @@ def one_shot(study: ReaderStudy, first: int, second: int | None = None) -> OneSh
     if any(kernels.read.sum() == 0 for kernels in chosen):
         raise InvalidInput("A modality has no reader with both a positive and a negative case. Leave it out.")
     value = [float(one.ordered.sum() / one.read.sum()) for one in chosen]
-    own, moments = _variance(chosen[0], chosen[0])
-    if second is None:
-        return OneShot(value[0], own, moments)
-    variance = own + _variance(chosen[1], chosen[1])[0] - 2 * _variance(chosen[0], chosen[1])[0]
-    return OneShot(value[0] - value[1], variance, moments)
+    variance, moments = _variance(chosen[0], chosen[0])
+    if second is not None:
+        variance += _variance(chosen[1], chosen[1])[0] - 2 * _variance(chosen[0], chosen[1])[0]
+    if abs(variance) < ROUNDING / 100:  # of eight moments of at most 1
+        variance = 0.0
+    return OneShot(value[0] if second is None else value[0] - value[1], variance, moments)
 
 
 def _variance(one: _Kernels, other: _Kernels) -> tuple[float, tuple[float, ...]]:
@@ -641,8 +713,8 @@ def power(found: Components, *, readers: int, effect: float, case_ratio: float =
     excess = max(found.cov2 - found.cov3, 0.0) / case_ratio
     within = max(found.modality_reader, 0.0) + (found.error - found.cov1) / case_ratio
     whole, ms = within + (readers - 1) * excess, max(within - excess, 0.0)
-    if whole <= 0:
-        raise InvalidInput("The components of variance are all 0: nothing varies that a power could be computed from.")
+    if not _unless_rounding(whole, found.error / case_ratio):
+        raise InvalidInput("Nothing varies between the modalities that a power could be computed from.")
     df2 = min(_satterthwaite(whole, ms, readers - 1), 1e6)
     shift = readers * effect**2 / 2 / whole
     return float(ncf.sf(f_distribution.ppf(1 - LEVEL, 1, df2), 1, df2, shift))

@@ -32,6 +32,7 @@ from core.evaluation.statistics.reader_study import (
     pseudovalue_test,
     sensitivities,
     simulate,
+    smaller_classes,
     specificities,
 )
 
@@ -44,6 +45,8 @@ NOT_INDEPENDENT = "takes cases to be independent; here patients have several"
 SEVERAL_CASES = (
     f"DBM {NOT_INDEPENDENT}: it is left out, and so are interval and p of the U-statistic for the same reason."
 )
+NO_ERROR = "the standard error comes out as 0, which would claim certainty"
+UNTESTED = f"{NO_ERROR}: neither interval nor test"
 MEASURES = ("area", "partial_area", "sensitivity", "specificity")
 """Keys of what `of_merit` gives, as they are shown."""
 
@@ -115,15 +118,20 @@ def of_merit(
     margin: float | None = None,
     effect: float | None = None,
     by_jackknife: bool = False,
+    is_share: bool = True,
 ) -> dict[str, Any]:
     """Values by modality and reader, and the Obuchowski-Rockette analysis of one measure.
 
     margin: adds, for each pair in both orders, the one-sided p that the first is not worse than the second by it.
+    is_share: whether the values lie between 0 and 1.
     """
     covariance = (
         jackknife_covariance(merit) if by_jackknife else delong_covariance(merit, study.is_positive, study.patients)
     )
-    result = obuchowski_rockette(study.modalities, merit.values, covariance, is_crossed=study.fully_crossed)
+    result = obuchowski_rockette(
+        study.modalities, merit.values, covariance, is_crossed=study.fully_crossed,
+        patients=smaller_classes(merit, study.is_positive, study.patients) if is_share else None,
+    )  # fmt: skip
     found: dict[str, Any] = {
         "by_reader": {
             modality: dict(zip(study.readers, map(float, values), strict=True))
@@ -153,7 +161,7 @@ def _fit(one: BinormalFit) -> dict[str, Any]:
 
 def analyse_seconds(study: ReaderStudy) -> dict[str, Any]:
     """Mean seconds a case under each modality, as `of_merit`. study: seconds as its scores, all cases positive."""
-    return of_merit(study, means_of_cases(study))
+    return of_merit(study, means_of_cases(study), is_share=False)
 
 
 def _one_shots(study: ReaderStudy) -> list[dict[str, Any]]:
@@ -181,7 +189,8 @@ def simulated_power(
 
     effect: added to the separation of 1.5 under one of them; 0 gives the type I error. groups: readers and cases are
     dealt into so many, each reading its own (split-plot) and the `shared` cases of all (hybrid). coverage: share of the
-    studies whose 95 % interval holds the mean difference of all. Raises InvalidInput.
+    studies with a 95 % interval in which that holds the mean difference of all, NaN without any; untested: studies
+    whose standard error is 0, which have none and call nothing different. Raises InvalidInput.
     """
     if min(readers, positives, negatives) < 2 or not 1 <= runs <= MAX_RUNS or seed < 0:
         raise InvalidInput(
@@ -206,9 +215,11 @@ def simulated_power(
         differences.append(one.differences[0])
     mean = float(np.mean([one.value for one in differences]))
     held = sum(one.low <= (mean if effect else 0.0) <= one.high for one in differences)
+    tested = sum(one.se > 0 for one in differences)
     return {
         "runs": runs, "seed": seed, "difference": -mean, "power": called / runs, "ci": list(wilson(called, runs)),
-        "coverage": held / runs, "coverage_ci": list(wilson(held, runs)),
+        "coverage": held / tested if tested else math.nan, "coverage_ci": list(wilson(held, tested)),
+        "untested": runs - tested,
     }  # fmt: skip
 
 
@@ -239,9 +250,16 @@ def binormal_rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
+def df_text(df: float) -> str:
+    """Degrees of freedom of a t; empty where nothing is tested."""
+    return "" if math.isnan(df) else "normal" if math.isinf(df) else f"{df:.2f}"
+
+
 def sentence(one: Difference) -> str:
     """A difference in words, with all that a reader of it asks for."""
-    by = "normal" if math.isinf(one.df) else f"df {one.df:.2f}"
+    if one.se == 0:
+        return f"{one.first} minus {one.second}: {one.value:+.4f}; {UNTESTED}"
+    by = df_text(one.df) if math.isinf(one.df) else f"df {df_text(one.df)}"
     return (
         f"{one.first} minus {one.second}: {one.value:+.4f} ({one.low:+.4f} to {one.high:+.4f}), se {one.se:.4f}, "
         f"t {one.t:.3f}, {by}, p {one.p:.3g}, adjusted {one.p_holm:.3g}"
@@ -250,13 +268,16 @@ def sentence(one: Difference) -> str:
 
 def one_shot_sentence(one: Mapping[str, Any]) -> str:
     """A U-statistic in words: estimate, interval, standard error and, of a difference, z and p (normal). Where patients
-    have several cases the estimate alone, and why."""
+    have several cases, or the variance is not above 0, the estimate alone, and why."""
     if not one["is_one_case_each"]:
         return f"{one['name']}: {one['value']:+.4f}; its variance {NOT_INDEPENDENT}"
-    se = math.sqrt(max(one["variance"], 0.0))
+    if not one["variance"] > 0:
+        why = UNTESTED if one["is_difference"] else f"{NO_ERROR}: no interval"
+        return f"{one['name']}: {one['value']:+.4f}; {why}"
+    se = math.sqrt(one["variance"])
     low, high = one["value"] - Z_95 * se, one["value"] + Z_95 * se
     said = f"{one['name']}: {one['value']:+.4f} ({low:+.4f} to {high:+.4f}), se {se:.4f}"
-    if not one["is_difference"] or se == 0:
+    if not one["is_difference"]:
         return said
     z = one["value"] / se
     return f"{said}, z {z:.3f}, normal, p {2 * norm.sf(abs(z)):.3g}"
@@ -270,10 +291,25 @@ def not_inferior_sentences(found: Mapping[str, Any]) -> list[str]:
     tested = found.get("not_inferior", {})
     adjusted = f", not adjusted for {len(tested) // 2} pairs" if len(tested) > 2 else ""
     return [
-        f'{pair}: one-sided p for "not inferior by the margin": {p:.3g}, '
+        f'{pair}: "not inferior by the margin" is not tested, as {NO_ERROR}'
+        if math.isnan(p)
+        else f'{pair}: one-sided p for "not inferior by the margin": {p:.3g}, '
         f"{'shown' if p < LEVEL / 2 else 'not shown'} at {LEVEL / 2:g}{adjusted}"
         for pair, p in tested.items()
     ]
+
+
+def f_text(one: Mapping[str, Any]) -> str:
+    """The test that all modalities are equal: f, df1, df2 and p of `one`."""
+    if math.isnan(one["f"]):
+        return f"no F, as {NO_ERROR}"
+    return f"F({one['df1']:g}, {one['df2']:.2f}) = {one['f']:.3f}, p {one['p']:.3g}"
+
+
+def stand_ins(found: Mapping[str, Any]) -> str:
+    """Which means of one measure have Wilson's interval; empty where none has. found: what `of_merit` gives."""
+    names = ", ".join(one["modality"] for one in found["means"] if one["se"] == 0)
+    return f"Mean of {names}: {NO_ERROR}; Wilson's interval, by patients, stands in" if names else ""
 
 
 def moments_text(one: Mapping[str, Any]) -> str:
@@ -291,7 +327,9 @@ def odds_sentence(one: Mapping[str, Any] | None) -> str:
     if one is None:
         return "no odds ratio, as every call under a modality is right, or none"
     first, second = one["shares"]
+    interval = f" ({one['low']:.3f} to {one['high']:.3f}), p {one['p']:.3g}"
+    tested = f"; {UNTESTED}" if math.isnan(one["p"]) else interval
     return (
-        f"{one['first']} {first:.3f}, {one['second']} {second:.3f}, odds ratio {one['value']:.3f} ({one['low']:.3f} to "
-        f"{one['high']:.3f}), p {one['p']:.3g}, {one['n']} reads, these readers"
+        f"{one['first']} {first:.3f}, {one['second']} {second:.3f}, odds ratio {one['value']:.3f}{tested}, "
+        f"{one['n']} reads, these readers"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,10 +16,13 @@ from core.evaluation.charts.curves import binormal_figure, mean_roc_figure, read
 from core.evaluation.statistics.reader_study import Components, Difference, ReaderStudy, against_one, power, with_holm
 from core.evaluation.statistics.reader_study_summary import (
     MEASURES,
+    UNTESTED,
     analyse,
     analyse_seconds,
     binormal_rows,
     components_text,
+    df_text,
+    f_text,
     measure_title,
     moments_text,
     not_inferior_sentences,
@@ -217,8 +219,9 @@ def _draw_areas(study: ReaderStudy, summary: Mapping[str, Any], margin: float) -
                 **{mean["modality"]: round(mean["value"], 4) for mean in summary[measure]["means"]},
                 "Difference": f"{one['first']} - {one['second']}", "Value": round(one["value"], 4),
                 "Low": round(one["low"], 4), "High": round(one["high"], 4),
-                "df": "normal" if math.isinf(one["df"]) else f"{one['df']:.2f}",
+                "df": df_text(one["df"]),
                 "p": float(f"{one['p']:.3g}"), "p (Holm)": float(f"{one['p_holm']:.3g}"),
+                "Remark": UNTESTED if one["se"] == 0 else "",
             }
             for measure in MEASURES
             if measure in summary
@@ -226,8 +229,8 @@ def _draw_areas(study: ReaderStudy, summary: Mapping[str, Any], margin: float) -
             for one in analysis["differences"]
         ]
     )  # fmt: skip
-    wide = {"Measure": st.column_config.TextColumn(width="large")}
-    st.dataframe(table, hide_index=True, width="stretch", height="content", column_config=wide)
+    wide = {name: st.column_config.TextColumn(width="large") for name in ("Measure", "Remark")}
+    st.dataframe(table, hide_index=True, width="stretch", height="content", column_config=wide, placeholder="")
     st.caption("Value, low and high: of the difference, with its 95 % interval. Random: for others like these.")
     draw_download(lambda: table, name="reader-study-measures", action="design_reader_study")
     for measure in (one for one in MEASURES if one in summary):
@@ -236,8 +239,7 @@ def _draw_areas(study: ReaderStudy, summary: Mapping[str, Any], margin: float) -
             st.markdown(f"{title}, random readers and cases: {plain(sentence(Difference(**one)))}")
         st.caption(f"{title}, components of variance: {components_text(summary[measure])}.")
     if "dbm" in area:
-        dbm = area["dbm"]
-        st.caption(f"DBM, area: F({dbm['df1']}, {dbm['df2']:.1f}) = {dbm['f']:.3f}, p {dbm['p']:.3g}.")
+        st.caption(f"DBM, area: {f_text(area['dbm'])}.")
     for said in not_inferior_sentences(area):
         st.markdown(f"Margin {margin:g}. {plain(said)}")
     if study.fully_crossed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,29 @@ def test_everything_is_printed_as_json_and_as_text(table: Path, capsys: pytest.C
     assert "  1, 2: empirical 0." in text and set(found["binormal"]["1"]) == {"1", "2", "3"}
 
 
+def test_where_nothing_varies_the_command_says_why_nothing_is_tested(
+    table: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = ["reader,modality,case,truth,score"]
+    rows += [f"{reader},{modality},{case},{case % 2},{case % 2}" for reader in "ab" for modality in "xy"
+             for case in range(4)]  # fmt: skip
+    table.write_text("\n".join(rows))
+    options = ["reader-study", "analyse", str(table), "--cut", ".5", "--margin", ".05", "--partial", ".8", "1"]
+    assert main(options) == 0
+    text = capsys.readouterr().out
+    assert "x: 1.0000 (0.3424 to 1.0000)\n" in text and "random readers, random cases: no F, as the" in text
+    assert "x minus y: +0.0000; the standard error comes out as 0, which would claim certainty: neither" in text
+    assert text.count("Mean of x, y: the standard error") == 4 and "DBM (pseudovalues): no F, as the" in text
+    assert 'x vs y: "not inferior by the margin" is not tested' in text and not re.search(r"\b(nan|None)\b", text)
+    assert main([*options, "--json"]) == 0
+    area = json.loads(capsys.readouterr().out)["area"]
+    one = area["analyses"][0]["differences"][0]
+    assert (one["value"], one["se"], one["low"], one["p"], area["not_inferior"]["x vs y"]) == (0, 0, None, None, None)
+    assert main(["reader-study", "power", "--readers", "2", "--positives", "2", "--negatives", "2", "--effect", "1.5",
+                 "--runs", "60"]) == 0  # fmt: skip
+    assert "studies: the standard error comes out as 0" in capsys.readouterr().out
+
+
 def test_with_a_read_missing_what_two_readers_share_counts_and_it_is_said(
     table: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -74,6 +98,8 @@ def test_with_a_read_missing_what_two_readers_share_counts_and_it_is_said(
     assert main(["reader-study", "analyse", str(table), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert "area" not in found and "In 1 combinations" in found["note"]
+    assert main(["reader-study", "analyse", str(table)]) == 0
+    assert "  1, 1: binormal" in capsys.readouterr().out
     assert main(["reader-study", "analyse", str(table), "--margin", "0.1"]) == 1
     assert "In 1 combinations" in capsys.readouterr().err
 

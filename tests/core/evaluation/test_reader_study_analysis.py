@@ -13,15 +13,17 @@ from scipy.stats import f, ncf
 
 from core.errors import InvalidInput
 from core.evaluation.statistics import reader_study
-from core.evaluation.statistics.intervals import clustered_variance, placements
+from core.evaluation.statistics.intervals import clustered_variance, placements, wilson
 from core.evaluation.statistics.reader_study import (
     Components,
+    Difference,
     ReaderStudy,
     RoeMetz,
     against_one,
     areas,
     dealt_out,
     delong_covariance,
+    difference,
     generalised_estimate,
     jackknife_covariance,
     leave_one_out,
@@ -35,7 +37,18 @@ from core.evaluation.statistics.reader_study import (
     specificities,
     with_holm,
 )
-from core.evaluation.statistics.reader_study_summary import analyse_seconds, one_shot_sentence
+from core.evaluation.statistics.reader_study_summary import (
+    UNTESTED,
+    analyse,
+    analyse_seconds,
+    f_text,
+    not_inferior_sentences,
+    odds_sentence,
+    one_shot_sentence,
+    sentence,
+    simulated_power,
+    stand_ins,
+)
 from core.evaluation.tables.scores import read_scores
 
 VAN_DYKE = np.array(
@@ -353,7 +366,7 @@ def test_a_model_equal_to_all_readers_differs_by_nothing() -> None:
     study = made(readers=2)
     same = np.array([study.scores[0, 0]] * 2)
     test = against_one("model", same, same[0], study)
-    assert (test.value, test.se, test.p) == (0, 0, 1)
+    assert (test.value, test.se) == (0, 0) and np.isnan([test.low, test.high, test.t, test.p, test.p_holm]).all()
 
 
 def test_not_inferior_by_the_margin_needs_the_whole_margin() -> None:
@@ -374,6 +387,105 @@ def test_not_inferior_by_the_margin_needs_the_whole_margin() -> None:
             test.p_not_inferior(margin)
 
 
+def of_calls(first: np.ndarray, second: np.ndarray, readers: int) -> ReaderStudy:
+    """Half of the cases positive, and every reader with the same scores."""
+    scores = np.repeat(np.array([first, second], np.float64)[:, None], readers, axis=1)
+    is_positive = np.arange(len(first)) < len(first) // 2
+    return ReaderStudy(("first", "second"), tuple("abcdefgh"[:readers]), is_positive, scores)
+
+
+@pytest.mark.parametrize(
+    ("readers", "n", "value", "low"),
+    [(2, 2, 0.0, 0.3424), (2, 2, 0.5, 0.3424), (3, 10, 0.0, 0.7225), (7, 33, 0.5, 0.8957)],
+)
+def test_where_nothing_varies_nothing_is_tested_and_an_area_has_wilsons_interval(
+    readers: int, n: int, value: float, low: float
+) -> None:
+    """Both perfect, or perfect against all ties."""
+    perfect = np.arange(2 * n) < n
+    study = of_calls(perfect, perfect if value == 0 else np.zeros(2 * n), readers)
+    found = analyse(study, margin=0.05)
+    area = found["area"]
+    for analysis in area["analyses"]:
+        one = analysis["differences"][0]
+        assert one["value"] == value and one["se"] == 0
+        assert np.isnan([analysis[name] for name in ("f", "df2", "p")]).all()
+        assert np.isnan([one[name] for name in ("df", "low", "high", "t", "p", "p_holm")]).all()
+        assert sentence(Difference(**one)) == f"first minus second: {value:+.4f}; {UNTESTED}"
+    assert np.isnan(list(area["not_inferior"].values())).all()
+    assert all("is not tested" in said and "shown" not in said for said in not_inferior_sentences(area))
+    assert f_text(area["dbm"]).startswith("no F, as the standard error")
+    assert [one["variance"] for one in found["one_shot"]] == [0, 0, 0]
+    first, second = area["means"]
+    assert (first["value"], first["high"]) == (1, 1) and first["low"] == pytest.approx(low, abs=5e-5)
+    assert (second["low"], second["high"]) == wilson((1 - value) * n, n)
+    assert stand_ins(area).startswith("Mean of first, second: the standard error")
+
+
+def test_every_cancer_called_by_all_is_a_sensitivity_that_twelve_patients_permit() -> None:
+    calls = np.arange(24) < 12
+    study = of_calls(calls, calls, 4)
+    (one, _) = analyse(study, cut=0.5)["sensitivity"]["means"]
+    assert (one["value"], one["high"]) == (1, 1) and one["low"] == pytest.approx(0.7575, abs=5e-5)
+    # Three cases of each patient, and the fewer patients of both kinds for an area: 4 with cancer, and 3 with none.
+    patients = np.array([*(np.arange(12) // 3), *(4 + np.arange(12) // 4)])
+    found = analyse(replace(study, patients=patients), cut=0.5)
+    for measure, n in (("area", 3), ("sensitivity", 4), ("specificity", 3)):
+        assert found[measure]["means"][0]["low"] == wilson(n, n)[0]
+    # Only patients with a read under the modality count.
+    unread = study.scores.copy()
+    unread[0, :, :5] = np.nan
+    first, second = analyse(replace(study, scores=unread), cut=0.5)["sensitivity"]["means"]
+    assert (first["low"], second["low"]) == (wilson(7, 7)[0], wilson(12, 12)[0])
+
+
+@pytest.mark.parametrize("readers", [3, 7])
+def test_the_same_reads_under_both_modalities_differ_by_rounding_errors_that_nobody_tests(readers: int) -> None:
+    rng = np.random.default_rng(0)
+    is_positive = np.arange(200) < 100
+    once = rng.random((1, readers, 200)) + 0.4 * is_positive
+    study = ReaderStudy(("a", "b"), tuple("abcdefg"[:readers]), is_positive, np.repeat(once, 2, axis=0))
+    for by_jackknife in (False, True):
+        found = analyse(study, cut=0.7, margin=0.05, by_jackknife=by_jackknife)
+        for measure in ("area", "sensitivity", "specificity"):
+            assert [one["differences"][0]["se"] for one in found[measure]["analyses"]] == [0, 0, 0]
+            assert all(mean["se"] > 0 and mean["df"] > 0 for mean in found[measure]["means"])
+    assert np.isnan(found["area"]["dbm"]["p"]) and found["one_shot"][1]["variance"] == 0
+    for measure in ("sensitivity_gee", "specificity_gee"):
+        assert UNTESTED in odds_sentence(found[measure]) and "nan" not in odds_sentence(found[measure])
+    with pytest.raises(InvalidInput, match="Nothing varies"):
+        analyse(study, effect=0.05)
+    test = against_one("model", np.repeat(once[0, :1], readers, axis=0), once[0, 0], study)
+    assert test.se == 0 and np.isnan(test.p)
+    # One case that one reader scored otherwise is enough for a test.
+    moved = study.scores.copy()
+    moved[0, 0, 0] -= 1
+    other = replace(study, scores=moved)
+    assert all(0 < one["p"] <= 1 for one in analyse(other)["area"]["analyses"])
+    assert 0 < analyse(other)["area"]["dbm"]["p"] <= 1 and analyse(other)["one_shot"][1]["variance"] > 0
+
+
+def test_a_standard_error_just_above_0_tests_and_0_does_not() -> None:
+    for df in (5.0, np.inf):
+        one = difference("a", "b", 0.01, 1e-12, df)
+        assert one.p < 1e-6 and one.low < 0.01 < one.high and one.p_not_inferior(0.05) < 1e-6
+        none = difference("a", "b", 0.01, 0.0, df)
+        assert np.isnan(
+            [none.low, none.high, none.p, none.p_not_inferior(0.05), none.turned.p_not_inferior(0.05)]
+        ).all()
+    assert reader_study._unless_rounding(1e-12, 1.0) == 0 and reader_study._unless_rounding(1.01e-12, 1.0) == 1.01e-12
+    # A test that there is none of counts for nothing where others are adjusted.
+    tests = with_holm([difference("a", "b", 0.1, 0.05, np.inf), difference("a", "c", 0.1, 0.0, np.inf)])
+    assert tests[0].p_holm == tests[0].p and np.isnan(tests[1].p_holm)
+
+
+def test_simulated_studies_without_a_test_call_nothing_and_hold_nothing() -> None:
+    found = simulated_power(readers=2, positives=2, negatives=2, effect=1.5, runs=60)
+    assert 0 < found["untested"] < 60 and found["power"] <= 1 - found["untested"] / 60
+    held = found["coverage"] * (60 - found["untested"])
+    assert held == pytest.approx(round(held)) and found["coverage_ci"][0] < found["coverage"] <= found["coverage_ci"][1]
+
+
 def test_mean_seconds_are_tested_with_cases_and_readers_as_random() -> None:
     """With one reader's times copied to another nothing differs between readers: what is left is the paired test."""
     rng = np.random.default_rng(6)
@@ -384,6 +496,9 @@ def test_mean_seconds_are_tested_with_cases_and_readers_as_random() -> None:
     change = once[0, 0] - once[1, 0]
     assert one["value"] == pytest.approx(change.mean()) and one["se"] == pytest.approx(np.sqrt(change.var(ddof=1) / 60))
     assert [mean["value"] for mean in found["means"]] == pytest.approx(once.mean(axis=(1, 2)))
+    assert found["analyses"][2]["differences"][0]["se"] == 0  # fixed cases: between readers nothing varies
+    same = analyse_seconds(replace(study, scores=np.full((2, 2, 60), 12.0)))
+    assert np.isnan([one[name] for one in same["means"] for name in ("low", "high")]).all(), "no share"
     few = replace(study, scores=np.where(np.arange(60) < 1, study.scores, np.nan))
     with pytest.raises(InvalidInput):
         analyse_seconds(few)
@@ -410,9 +525,10 @@ def test_a_u_statistic_in_words_has_its_interval_and_a_difference_its_p() -> Non
     one = {"name": "aided", "value": 0.1, "variance": 0.0025, "is_difference": False, "is_one_case_each": True}
     assert one_shot_sentence(one) == "aided: +0.1000 (+0.0020 to +0.1980), se 0.0500"
     assert one_shot_sentence(one | {"is_difference": True}).endswith("se 0.0500, z 2.000, normal, p 0.0455")
-    assert one_shot_sentence(one | {"is_difference": True, "variance": -1e-9}).endswith(
-        "(+0.1000 to +0.1000), se 0.0000"
-    )
+    for variance in (0.0, -1e-9):
+        said = one_shot_sentence(one | {"is_difference": True, "variance": variance})
+        assert said == f"aided: +0.1000; {UNTESTED}"
+        assert one_shot_sentence(one | {"variance": variance}).endswith("certainty: no interval")
 
 
 def test_two_patients_of_a_class_are_enough_for_a_variance_and_one_is_not() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -58,6 +59,21 @@ def test_the_summary_says_which_way_a_clear_difference_goes_and_that_another_is_
     same = simulate(RoeMetz(), readers=4, positives=16, negatives=20, rng=np.random.default_rng(2))
     html = build_html(reader_study_document(report(study=same, summary=analyse(same))))
     assert "does not show a difference between first and second" in html
+
+
+def test_where_nothing_varies_the_report_says_why_nothing_is_tested() -> None:
+    perfect = replace(STUDY, scores=np.broadcast_to(STUDY.is_positive * 1.0, STUDY.scores.shape))
+    document = reader_study_document(report(study=perfect, summary=analyse(perfect, cut=0.5, margin=0.05)))
+    html = build_html(document)
+    text = " ".join("\n".join(page.extract_text() for page in PdfReader(io.BytesIO(build_pdf(document))).pages).split())
+    for said in (html, text):
+        assert "first minus second: +0.0000; the standard error comes out as 0, which would claim" in said
+        assert "neither a difference between first and second nor that there is none" in said
+        assert "is not tested" in said and "DBM (jackknife pseudovalues): no F, as the standard error" in said
+        assert "Fixed readers, random cases: first minus second" in said and "by patients, stands in" in said
+        assert "0.806 to 1.000" in said and not re.search(r"\b(nan|inf|None)\b|\+0.0000 to", said)
+    table = [block for block in document.blocks if isinstance(block, Table)][1]
+    assert [row[3:] for row in table.rows[1:]] == [["", "0", "", "", "", ""]] * 3
 
 
 def test_not_inferior_is_shown_or_not_at_one_half_of_the_level() -> None:
