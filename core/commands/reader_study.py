@@ -30,7 +30,7 @@ from core.evaluation.statistics.reader_study_summary import (
     simulated_power,
     stand_ins,
 )
-from core.evaluation.tables.reader_studies import read_study, write_imrmc, write_long_table
+from core.evaluation.tables.reader_studies import INDEPENDENT_ELSEWHERE, read_study, write_imrmc, write_long_table
 from core.evaluation.tables.rjafroc import write_workbook
 from core.evaluation.tables.scores import read_scores
 from core.wording import how_many
@@ -97,6 +97,8 @@ def _analysed(args: argparse.Namespace) -> dict[str, Any]:
         (args.imrmc, lambda: write_imrmc(study).encode()), (args.csv, lambda: write_long_table(study).encode()),
         (args.xlsx, lambda: write_workbook(study)),
     )  # fmt: skip
+    if any(path for path, _ in exports) and not one_case_each(study.patients):
+        found["remarks"].append(INDEPENDENT_ELSEWHERE)
     for path, made in exports:
         if path is not None:
             try:

@@ -16,7 +16,7 @@ from record_site import WORRIED, add_person, finish
 
 from core.evaluation.statistics.reader_study import ReaderStudy, RoeMetz, simulate
 from core.evaluation.statistics.reader_study_summary import UNTESTED
-from core.evaluation.tables.reader_studies import write_long_table
+from core.evaluation.tables.reader_studies import INDEPENDENT_ELSEWHERE, write_long_table
 from core.evaluation.tables.scores import safe_csv
 from core.records import data_sets
 from core.records.reader_studies import designs, readings
@@ -200,6 +200,11 @@ def test_a_table_from_elsewhere_is_analysed_with_its_readers_numbered(opened_sit
     tab.app.get("file_uploader")[0].set_value(("fewer.csv", "\n".join(rows).encode(), "text/csv"))
     tab.settled()
     assert "In 1 combinations" in tab.text and "DBM, area: F(1" not in tab.text
+    assert INDEPENDENT_ELSEWHERE not in tab.text
+    several = write_long_table(replace(study, patients=np.arange(26) // 2))
+    tab.app.get("file_uploader")[0].set_value(("several.csv", several.encode(), "text/csv"))
+    tab.settled()
+    assert INDEPENDENT_ELSEWHERE in tab.text and "DBM takes cases to be independent" in tab.text
 
 
 def test_where_nothing_varies_the_page_and_its_table_say_why_nothing_is_tested(

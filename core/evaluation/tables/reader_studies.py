@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from core.errors import InvalidInput
+from core.evaluation.statistics.intervals import one_case_each
 from core.evaluation.statistics.reader_study import ReaderStudy
 from core.evaluation.tables.cells import (
     names_nobody,
@@ -27,6 +28,12 @@ REQUIRED = ("reader", "modality", "case", "truth", "score")
 BEGIN = "BEGIN DATA:"
 TRUTH_READER = "-1"
 """iMRMC's number of the reader whose rows say the truth."""
+INDEPENDENT_ELSEWHERE = (
+    "MRMCaov, iMRMC and RJafroc take cases to be independent; here patients have several, so that their intervals and "
+    "p are others than those here. The table for MRMCaov has a column patient, with which it is analysed here as the "
+    "study itself; the files for iMRMC and RJafroc have no place for patients."
+)
+"""What is said beside the exports of a study in which patients have several cases."""
 
 Read = tuple[str, str, str, float]
 """Modality, reader, case, score."""
@@ -186,10 +193,20 @@ def write_imrmc(study: ReaderStudy) -> str:
 
 
 def write_long_table(study: ReaderStudy) -> str:
-    """reader, treatment, case, truth, rating: the table that MRMCaov reads. All but truth and rating is numbered."""
-    lines = ["reader,treatment,case,truth,rating"]
+    """reader, treatment, case, truth, rating: the table that MRMCaov reads, and patient where one has several cases.
+
+    All but truth and rating is numbered.
+    """
+    patients = [""] * len(study.is_positive)
+    if study.patients is not None and not one_case_each(study.patients):
+        names = list(map(str, study.patients))
+        # In the order of their cases: that of their names would tell of these.
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(names), start=1)}
+        patients = [f",{numbers[name]}" for name in names]
+    lines = ["reader,treatment,case,truth,rating" + (",patient" if patients[0] else "")]
     for modality, reader, case, score in _numbered(study):
-        lines.append(f"{reader},{modality},{case},{int(study.is_positive[case - 1])},{score!r}")
+        truth = int(study.is_positive[case - 1])
+        lines.append(f"{reader},{modality},{case},{truth},{score!r}{patients[case - 1]}")
     return "\n".join(lines) + "\n"
 
 

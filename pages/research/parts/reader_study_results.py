@@ -13,6 +13,7 @@ import streamlit as st
 
 from core.errors import InvalidInput
 from core.evaluation.charts.curves import binormal_figure, mean_roc_figure, reader_areas_figure
+from core.evaluation.statistics.intervals import one_case_each
 from core.evaluation.statistics.reader_study import Components, Difference, ReaderStudy, against_one, power, with_holm
 from core.evaluation.statistics.reader_study_summary import (
     MEASURES,
@@ -30,7 +31,7 @@ from core.evaluation.statistics.reader_study_summary import (
     one_shot_sentence,
     sentence,
 )
-from core.evaluation.tables.reader_studies import read_study, write_imrmc, write_long_table
+from core.evaluation.tables.reader_studies import INDEPENDENT_ELSEWHERE, read_study, write_imrmc, write_long_table
 from core.evaluation.tables.rjafroc import write_workbook
 from core.records.people.permissions import SignedIn
 from core.records.reader_studies.protocol import Protocol
@@ -348,3 +349,5 @@ def draw_downloads(report: ReaderStudyReport, reads: pd.DataFrame | None) -> Non
                 icon=":material/download:",
                 on_click="ignore",
             )
+    if not one_case_each(study.patients):
+        st.caption(INDEPENDENT_ELSEWHERE)

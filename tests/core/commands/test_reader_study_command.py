@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,9 @@ import pytest
 from core.__main__ import main
 from core.errors import InvalidInput
 from core.evaluation.statistics.reader_study import RoeMetz, simulate
-from core.evaluation.statistics.reader_study_summary import simulated_power
+from core.evaluation.statistics.reader_study_summary import analyse, simulated_power
 from core.evaluation.tables import reader_studies
-from core.evaluation.tables.reader_studies import read_study, write_imrmc, write_long_table
+from core.evaluation.tables.reader_studies import INDEPENDENT_ELSEWHERE, read_study, write_imrmc, write_long_table
 
 
 @pytest.fixture
@@ -33,6 +34,47 @@ def test_what_is_written_is_read_back_the_same(table: Path) -> None:
         again = read_study(text.encode())
         assert again.remarks == ()
         assert np.array_equal(again.scores, first.scores) and np.array_equal(again.is_positive, first.is_positive)
+
+
+def test_patients_with_several_cases_are_written_as_numbers_and_read_back() -> None:
+    rng = np.random.default_rng(3)
+    study = simulate(RoeMetz(), readers=4, positives=60, negatives=60, rng=rng, effect=0.3)
+    names = np.array([f"Z{90 - number}" for number in range(30)])[np.arange(120) // 4]
+    several = replace(study, patients=names, scores=study.scores + rng.normal(0, 1, 30)[np.arange(120) // 4])
+    several.scores[0, 1, 7] = np.nan
+    text = write_long_table(several)
+    assert text.splitlines()[0] == "reader,treatment,case,truth,rating,patient" and "Z" not in text
+    assert {row.split(",")[2]: row.split(",")[5] for row in text.splitlines()[1:]} == {
+        str(case + 1): str(case // 4 + 1) for case in range(120)
+    }
+    again = read_study(text.encode())
+    assert again.remarks == () and write_long_table(again) == text
+    first, second = analyse(several, cut=1.0), analyse(again, cut=1.0)
+    assert second["area"]["analyses"] == [
+        one | {"differences": tuple({**each, "first": "1", "second": "2"} for each in one["differences"])}
+        for one in first["area"]["analyses"]
+    ]
+    assert second["note"] == first["note"] and "DBM takes cases to be independent" in second["note"]
+    assert not any(one["is_one_case_each"] for one in second["one_shot"]) and "dbm" not in second["area"]
+    # Where every patient has one case there is nothing to say.
+    for patients in (None, np.arange(120)):
+        assert write_long_table(replace(several, patients=patients)).startswith("reader,treatment,case,truth,rating\n")
+
+
+def test_beside_exports_it_is_said_that_other_programs_take_cases_to_be_independent(
+    table: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for option in ("--imrmc", "--csv", "--xlsx"):
+        export = ["reader-study", "analyse", str(table), option, str(table.with_suffix(".out"))]
+        assert main(export) == 0 and INDEPENDENT_ELSEWHERE not in capsys.readouterr().out
+    rows = table.read_text().splitlines()
+    table.write_text("\n".join([f"{rows[0]},patient", *(f"{row},p{int(row.split(',')[2]) // 2}" for row in rows[1:])]))
+    for option in ("--imrmc", "--csv", "--xlsx"):
+        export = ["reader-study", "analyse", str(table), option, str(table.with_suffix(".out"))]
+        assert main(export) == 0 and INDEPENDENT_ELSEWHERE in capsys.readouterr().out
+        assert main([*export, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["remarks"] == [INDEPENDENT_ELSEWHERE]
+    assert main(["reader-study", "analyse", str(table)]) == 0 and INDEPENDENT_ELSEWHERE not in capsys.readouterr().out
 
 
 def test_everything_is_printed_as_json_and_as_text(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
