@@ -184,7 +184,7 @@ def test_the_report_of_one_ultrasound_image_takes_at_most_three_pages(opened_sit
     assert report.opinions[0].lead.model_id == "ultrasound-ensemble-two-collections"
     assert (
         report.images[0].attention is not None
-        and "Ensemble of 2 (weighted voting), " in report.images[0].attention.words
+        and "Ensemble of 2 (weighted voting, two collections)" in report.images[0].attention.words
     )
     pages = PdfReader(io.BytesIO(build_pdf(study_document(report)))).pages
     assert 2 <= len(pages) <= 3

@@ -31,7 +31,7 @@ from core.settings import Settings
 from train.datasets.cases import split_sha256, with_subgroups
 from train.datasets.leakage import find_manifest, split_of
 from train.datasets.manifest import Manifest
-from train.publishing.ensembles import cases_of_members, leading
+from train.publishing.ensembles import cases_of_members, ensemble_title, leading
 from train.publishing.publish import (
     PLAIN_RULE,
     THRESHOLD_RULE,
@@ -149,10 +149,11 @@ def same_cases(card: Card, manifest: Manifest) -> pd.DataFrame:
 def amend(folder: Path) -> list[str]:
     """Let a published card say what this version would have it say; the changes in words, none where it does already.
 
-    Limits of its heat map that it does not state are added, whether it is weak is said by its scores and the level of
-    this version, and what its scores give of its area under the ROC curve (also fold by fold), its threshold's interval
-    and its sensitivity at it, where it names none or others. A threshold that was chosen without an allowance for
-    chance is replaced, and the card says what it was; weights and scores stay as they are.
+    Limits of its heat map that it does not state are added, an ensemble's title says what tells it from others, whether
+    it is weak is said by its scores and the level of this version, and what its scores give of its area under the ROC
+    curve (also fold by fold), its threshold's interval and its sensitivity at it, where it names none or others. A
+    threshold that was chosen without an allowance for chance is replaced, and the card says what it was; weights and
+    scores stay as they are.
     """
     card = read_card(folder)
     scores, tested = read_validation_scores(card), read_test_scores(card)
@@ -164,6 +165,11 @@ def amend(folder: Path) -> list[str]:
         why = f"{card.threshold.value} was chosen without the allowance for chance"
         update["threshold"] = {**card.threshold.model_dump(), "value": chosen, "rule": THRESHOLD_RULE, "corrected": why}
         changes.append(f"Threshold {chosen}: {why}.")
+    if card.ensemble is not None:
+        title = ensemble_title(card.model_id, card.modality.value, len(card.members), card.ensemble.method)
+        if card.title != title:
+            update["title"] = title
+            changes.append(f"Title: {title}.")
     if tested is not None:
         content = {**card.content(), **update}
         found = {key: value for key, value in judged(content, tested, scores).items() if content.get(key) != value}

@@ -22,7 +22,7 @@ from core.models.card_cases import read_cases
 from core.models.cards import Card, read_card, read_test_scores, read_validation_scores
 from core.models.ensemble import Ensemble, Method, Tables, fit_ensemble, known_to_fold, out_of_fold, require_disjoint
 from core.version import versions
-from train.publishing.publish import THRESHOLD_RULE, calibration_on_card, place, publishing, union
+from train.publishing.publish import THRESHOLD_RULE, calibration_on_card, own_name, place, publishing, union
 from train.publishing.threshold import choose_threshold, map_limits, weakness
 
 WORDS: Mapping[str, str] = {"soft": "soft voting", "weighted": "weighted voting", "stacking": "stacking"}
@@ -150,6 +150,12 @@ def _leaks(cards: Sequence[Card]) -> dict[str, Any]:
     return {"leaks": [leak.model_dump(mode="json", exclude_unset=True) for leak in found.values()]} if found else {}
 
 
+def ensemble_title(model_id: str, modality: str, n_members: int, method: str) -> str:
+    """ "Ensemble of 2 (weighted voting)", with what tells it from others after a comma."""
+    own = own_name(model_id, modality, "ensemble")
+    return f"Ensemble of {n_members} ({WORDS[method]}{f', {own}' if own else ''})"
+
+
 def _card(
     first: Card, cards: Sequence[Card], ensemble: Ensemble, calibration: Calibration, threshold: float, name: str
 ) -> dict[str, Any]:
@@ -159,7 +165,7 @@ def _card(
     words = WORDS[ensemble.method]
     return {
         "model_id": name,
-        "title": f"Ensemble of {len(cards)} ({words})",
+        "title": ensemble_title(name, first.modality.value, len(cards), ensemble.method),
         "architecture": "ensemble",
         "description": f"{words.capitalize()} over {', '.join(card.title for card in cards)}.",
         "modality": first.modality.value,

@@ -244,10 +244,14 @@ def write_card(folder: Path, card: Mapping[str, Any]) -> None:
     _write(folder / "card.json", json.dumps(CardFile.model_validate(card).content(), indent=1) + "\n")
 
 
+def own_name(model_id: str, modality: str, architecture_id: str) -> str:
+    """What tells a model of an architecture from others: that of `x-cnn-by-image` is "by image", of `x-cnn` ""."""
+    usual = f"{modality}-{architecture_id}-"
+    return model_id.removeprefix(usual).replace("-", " ").strip() if model_id.startswith(usual) else ""
+
+
 def _title(entry: Architecture, model_id: str, modality: str) -> str:
-    """The title of the architecture, and what tells this model of it from others: `x-cnn-by-image` is "(by image)"."""
-    usual = f"{modality}-{entry.id}-"
-    own = model_id.removeprefix(usual).replace("-", " ").strip() if model_id.startswith(usual) else ""
+    own = own_name(model_id, modality, entry.id)
     return f"{entry.title} ({own})" if own else entry.title
 
 

@@ -19,13 +19,15 @@ from core.errors import InvalidInput
 from core.models import cards
 from core.models.calibration import log_odds
 from core.models.card_cases import read_cases
+from core.models.cards import read_card
 from core.models.ensemble import Ensemble
 from core.models.loaded import load_model
 from core.settings import Settings
 from core.types import Image, Modality
 from train.__main__ import main
 from train.publishing import publish
-from train.publishing.ensembles import is_made, make_ensemble
+from train.publishing.backfill import amend
+from train.publishing.ensembles import ensemble_title, is_made, make_ensemble
 
 MEMBERS = ("one", "other")
 
@@ -67,6 +69,29 @@ def test_the_card_names_members_with_their_weights_and_what_was_fitted_on_valida
     assert card.model_id in {live.model_id for live in cards.runnable_cards(Settings(weights_dir=weights))}
     assert is_made(MEMBERS, "weighted", weights, name="both")
     assert not is_made(MEMBERS, "soft", weights, name="both")
+
+
+@pytest.mark.parametrize(
+    ("model_id", "title"),
+    [
+        ("x-ensemble", "Ensemble of 2 (soft voting)"),
+        ("x-ensemble-two-sites", "Ensemble of 2 (soft voting, two sites)"),
+        ("both", "Ensemble of 2 (soft voting)"),
+    ],
+)
+def test_two_ensembles_of_one_kind_are_told_apart_by_their_titles(model_id: str, title: str) -> None:
+    assert ensemble_title(model_id, "x", 2, "soft") == title
+
+
+def test_a_card_gets_the_title_that_tells_its_ensemble_apart(weights: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "weights"
+    shutil.copytree(weights, copy)
+    card = make_ensemble(MEMBERS, "soft", copy, name="ultrasound-ensemble-new").parent
+    content = json.loads((card / "card.json").read_text())
+    (card / "card.json").write_text(json.dumps({**content, "title": "Ensemble of 2 (soft voting)"}))
+    assert "Title: Ensemble of 2 (soft voting, new)." in amend(card)
+    assert read_card(card).title == content["title"] == "Ensemble of 2 (soft voting, new)"
+    assert amend(card) == []
 
 
 def test_an_ensemble_never_takes_the_name_of_a_member(weights: Path, tmp_path: Path) -> None:
