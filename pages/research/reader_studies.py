@@ -134,7 +134,7 @@ def choose_cases(actor: SignedIn, modality: Modality) -> tuple[Sequence[StudyCas
     unit = st.segmented_control(
         "A case is", list(UNITS), default=PICTURE, required=True, key=f"rs_unit_{source}", label_visibility="collapsed"
     )
-    st.caption(f"{UNITS[unit]} A model that was trained on other data may know it all the same.")
+    st.caption(f"{UNITS[unit]} Models that have learnt from a case are named before the protocol is locked.")
     asked = CasesOf(sets[source].version_id, label, is_by_exam=unit == EXAM)
     with refusals_shown(stops=True):
         found = data_set_cases.cases_of_version(database(), actor, asked)
@@ -225,6 +225,8 @@ def offer_locking(actor: SignedIn, row: ReaderStudyRow) -> None:
         "keeps its sha256.",
         icon=":material/lock_open:",
     )
+    for remark in designs.remarks_on_models(database(), actor, row.id):
+        st.warning(plain(remark), icon=":material/policy:")
     left, right = st.columns([1, 3])
     if left.button("Lock the protocol", type="primary", icon=":material/lock:", key=f"rs_lock_{row.id}"):
         with refusals_shown():

@@ -61,13 +61,13 @@ def cases_of_files(files: Sequence[bytes]) -> pd.DataFrame:
 def known_to(card: Card, own: pd.DataFrame) -> Overlap | None:
     """Which of these cases the model was trained or chosen on; None where its folder lists no cases.
 
-    Patients are not compared: lists name none. Raises ModelUnavailable for a damaged list.
+    own: any of the hashes. Patients are not compared: lists name none. Raises ModelUnavailable for a damaged list.
     """
     listed = read_cases(card)
     if listed is None:
         return None
     known = listed[listed["split"] != "test"]
-    return overlap(own.drop(columns=["patient", "split"]), known, alike_bits=NEAR_DUPLICATE_BITS)
+    return overlap(own.drop(columns=["patient", "split"], errors="ignore"), known, alike_bits=NEAR_DUPLICATE_BITS)
 
 
 def remarks_on(own: pd.DataFrame) -> list[str]:

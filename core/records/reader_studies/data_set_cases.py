@@ -1,6 +1,9 @@
 """Cases of a reader study from a data set: pictures, or whole exams, whose labels say what became of them.
 
-Only pictures that no model of that version was trained or chosen on: its test part, or all of it where it is in folds.
+The test part of a version, or all of it where it is in folds. That does not keep them from models: weights that were
+measured in folds are fitted on all of them afterwards, and others may know a test part from elsewhere. The models that
+would answer are asked before a reader study is locked (`learnt_cases`).
+
 Each case becomes a study that stands in no worklist, has no name and is read in reader studies alone; its id follows
 from its files, so that two reader studies of one picture or exam share it.
 
@@ -63,17 +66,19 @@ class _Picture:
 
 @dataclass(frozen=True, slots=True)
 class DataSetAtHand:
-    """A version of a data set with pictures that are held back. labels: label -> how many of those."""
+    """A version of a data set with pictures that are held back, or in folds. labels: label -> how many of those."""
 
     version_id: int
     name: str
     number: int
     labels: Mapping[str, int]
+    is_in_folds: bool = False
 
     @property
     def source(self) -> str:
         """What the protocol says of where its cases come from."""
-        return f"data set {self.name}, version {self.number}, held-back pictures"
+        which = "all pictures, in folds" if self.is_in_folds else "held-back pictures"
+        return f"data set {self.name}, version {self.number}, {which}"
 
 
 def data_sets_at_hand(db: Database, actor: Actor, modality: Modality) -> list[DataSetAtHand]:
@@ -85,7 +90,7 @@ def data_sets_at_hand(db: Database, actor: Actor, modality: Modality) -> list[Da
         for part in _held_back(one):
             labels.update({label: n for label, n in one.counts.get(part, {}).items() if n})
         if one.modality == modality.value and len(labels) > 1:
-            found.append(DataSetAtHand(one.id, one.name, one.number, dict(labels)))
+            found.append(DataSetAtHand(one.id, one.name, one.number, dict(labels), bool(one.folds)))
     return found
 
 

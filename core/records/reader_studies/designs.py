@@ -24,6 +24,7 @@ from core.records.database import tables
 from core.records.database.db import Database
 from core.records.people.permissions import Actor, acting, require_permission_now
 from core.records.reader_studies.data_set_cases import CasesOf, drop_cases, require_there, store_cases
+from core.records.reader_studies.learnt_cases import learnt_by_answering, learnt_sentences, unlisted_sentences
 from core.records.reader_studies.protocol import (
     ONE_SESSION,
     QUESTION_LENGTH_MOST,
@@ -234,11 +235,30 @@ def _require_answers(connection: Connection, protocol: Protocol) -> None:
         )
 
 
+def _require_unlearnt(connection: Connection, db: Database, protocol: Protocol) -> None:
+    if said := learnt_sentences(learnt_by_answering(connection, db, protocol)):
+        raise Conflict(
+            f"{' '.join(said)} {_DESIGN_AGAIN} Choose cases that no model has learnt from which answers about them, or "
+            "leave such a model out: compare two others, or have it retired on the page Releases before it is asked."
+        )
+
+
+def remarks_on_models(db: Database, actor: Actor, study_id: str) -> list[str]:
+    """Sentences on what the models that would answer have learnt from of these cases, and of which it cannot be told.
+
+    Raises NotAllowed, NotFound.
+    """
+    with acting(db.read(), actor, "design_reader_study") as (connection, _):
+        protocol = Protocol.model_validate(find_reader_study(connection, study_id).protocol)
+        learnt = learnt_by_answering(connection, db, protocol)
+    return [*learnt_sentences(learnt), *unlisted_sentences(learnt)]
+
+
 def lock_reader_study(db: Database, actor: Actor, study_id: str) -> str:
     """From now on it is read by this protocol, and nothing of it changes; the protocol's sha256.
 
     Raises NotAllowed, NotFound; Conflict where it is locked already, a reader, a case or a case's pictures are gone,
-    or what became of a case was corrected.
+    what became of a case was corrected, or a model that answers has learnt from cases.
     """
     with acting(db.begin(), actor, "design_reader_study") as (connection, person):
         row = find_reader_study(connection, study_id, is_for_change=True)
@@ -258,6 +278,7 @@ def lock_reader_study(db: Database, actor: Actor, study_id: str) -> str:
             raise Conflict(f"Of {n} of the cases pictures were removed by the site's policy. {_DESIGN_AGAIN}")
         own = [cases[row.id] for row in here if not row.is_reader_study_case]
         _require_as_known(connection, db, person.id, protocol.modality, own, _DESIGN_AGAIN)
+        _require_unlearnt(connection, db, protocol)
         connection.execute(
             update(tables.reader_study)
             .where(tables.reader_study.c.id == study_id)

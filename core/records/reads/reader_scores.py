@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,9 @@ MALIGNANT = "malignant"
 MARKED = "has seen an answer"
 """Of a first impression whose reader had seen the AI's answer about the same picture, in another study or as a model's
 test case."""
+
+Weights = tuple[str, str]
+"""A model's id and the sha256 of its weights."""
 
 
 def reader_scores(db: Database, actor: Actor) -> bytes:
@@ -59,7 +62,7 @@ def reader_scores(db: Database, actor: Actor) -> bytes:
     answers_seen.record_scores_shown(db, actor, answered)
     if not rows:
         return b""
-    columns = _model_columns(rows)
+    columns = names_of_weights(key for row in rows for key in row.models)
     table = [{**row.cells, **{columns[key]: score for key, score in row.models.items()}} for row in rows]
     known = ["case", "patient", "label", "modality"]
     names = sorted({name for row in table for name in row} - set(known))
@@ -75,12 +78,12 @@ class _Row:
     """One breast. cells: what it is and what readers said. models: (model id, weights' sha256) -> score."""
 
     cells: dict[str, object]
-    models: dict[tuple[str, str], float]
+    models: dict[Weights, float]
 
 
-def _model_columns(rows: Sequence[_Row]) -> dict[tuple[str, str], str]:
-    """The name of each weights' column: the model's id alone, where only these weights of it answered here."""
-    keys = sorted({key for row in rows for key in row.models})
+def names_of_weights(answered_by: Iterable[Weights]) -> dict[Weights, str]:
+    """What each is called: the model's id alone, where only these weights of it answered."""
+    keys = sorted(set(answered_by))
     answered = Counter(model_id for model_id, _ in keys)
     return {
         (model_id, weights): model_id if answered[model_id] == 1 else f"{model_id} ({weights[:8]})"

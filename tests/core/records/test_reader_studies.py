@@ -9,11 +9,13 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
-from types import SimpleNamespace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from made_cards import made_card
 from PIL import Image as Raster
 from record_site import (
     CALM,
@@ -32,17 +34,19 @@ from sqlalchemy import insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 
 from core.errors import Conflict, InvalidInput, NotAllowed, NotFound
+from core.models.card_cases import COLUMNS
 from core.records import data_sets, site_settings
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.people.permissions import Actor
-from core.records.reader_studies import data_set_cases, designs, readings
+from core.records.reader_studies import data_set_cases, designs, learnt_cases, readings
 from core.records.reader_studies.data_set_cases import MOST_PICTURES, CasesOf
 from core.records.reader_studies.protocol import AIDED, UNAIDED, Protocol, StudyCase, Task, tasks_of
 from core.records.reads import answers_seen, predictions, reads, retention, studies, truths, worklist
 from core.records.reads.reads import Impression
 from core.types import SIDE_NOT_STATED, Modality
+from train.publishing.publish import put_cases
 
 
 def cases(n_positive: int, n_negative: int) -> tuple[StudyCase, ...]:
@@ -219,15 +223,101 @@ def test_two_readers_read_everything_and_the_scores_are_numbered_and_shown_once_
 
 
 @sqlite_only
+@pytest.mark.parametrize("is_known_by", ["file", "what it shows"])
+def test_a_study_is_not_locked_whose_cases_a_model_that_answers_has_learnt_from(
+    records: Database, people: list[Somebody], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_known_by: str
+) -> None:
+    ada, ann, bea, _ = people
+    of = CasesOf(data_set(records, add_person(records, "Eve", "administrator")), "malignant")
+    found = data_set_cases.cases_of_version(records, ada, of)
+    asked = {"title": "t", "modality": "ultrasound", "readers": (ann.id, bea.id), "cases": found}
+    study_id = designs.create_reader_study(records, ada, asked, of_data_set=of)
+    splits = dict(zip((case.study_id for case in found), ["fold 0", "train", "validation", *["test"] * 5], strict=True))
+    image = tables.image.c
+    with records.read() as connection:
+        rows = connection.execute(select(image.study_id, image.sha256, image.meta)).all()
+    listed = pd.DataFrame(
+        [
+            {
+                **dict.fromkeys(COLUMNS, ""), "split": splits[row.study_id],
+                **({"sha256": row.sha256} if is_known_by == "file" else {"perceptual_hash": row.meta["look"]}),
+            }
+            for row in rows
+        ]
+    )  # fmt: skip
+    model = made_card(tmp_path, model_id="model", weights={"sha256": "a" * 64, "files": []},
+                      cases=put_cases(tmp_path, "a" * 64, listed))  # fmt: skip
+    other = made_card(tmp_path, model_id="other", weights={"sha256": "b" * 64, "files": []})
+    for name in ("live_cards", "known_cards"):
+        monkeypatch.setattr(learnt_cases, name, lambda _: [model, other])
+    kind = "the same picture" if is_known_by == "file" else "nearly the same picture"
+    learnt = f"model was trained or chosen on 3 of the 8 pictures of these cases that it answers about (3 {kind})"
+    remarks = designs.remarks_on_models(records, ada, study_id)
+    assert learnt in remarks[0] and "cannot be told whether other was trained" in remarks[1] and len(remarks) == 2
+    with pytest.raises(Conflict, match="Choose cases that no model has learnt from") as refused:
+        designs.lock_reader_study(records, ada, study_id)
+    assert learnt in str(refused.value) and "other was" not in str(refused.value)
+    spared = designs.create_reader_study(records, ada, asked | {"cases": found[3:]}, of_data_set=of)
+    designs.lock_reader_study(records, ada, spared)
+    earlier = "d" * 64  # answered about the three before "model" was promoted, and goes on doing so
+    for case in found[:3]:
+        (stored,) = studies.load_study(records, ann, case.study_id).images
+        said = answer(stored.image, weights=earlier)
+        predictions.record_predictions(records, case.study_id, stored.id, said, explanation())
+    remarks = designs.remarks_on_models(records, ada, study_id)
+    assert not any("trained or chosen" in one for one in remarks) and f"model ({earlier[:8]})" in str(remarks)
+    designs.lock_reader_study(records, ada, study_id)
+
+
+@sqlite_only
+def test_of_the_sites_own_studies_the_weights_count_that_answered_and_not_those_that_are_live_since(
+    records: Database, people: list[Somebody], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada = people[0]
+    study_id = design(records, people)
+    with records.read() as connection:
+        hashes = connection.execute(select(tables.image.c.sha256)).scalars().all()
+    listed = pd.DataFrame([{**dict.fromkeys(COLUMNS, ""), "sha256": one, "split": "train"} for one in hashes])
+    earlier, later, other = (
+        made_card(
+            tmp_path, model_id=model_id, weights={"sha256": sha256, "files": []},
+            cases=put_cases(tmp_path, sha256, listed),
+        )
+        for model_id, sha256 in (("model", "e" * 64), ("model", "f" * 64), ("other", "d" * 64))
+    )  # fmt: skip
+    monkeypatch.setattr(learnt_cases, "live_cards", lambda _: [later, other])
+    monkeypatch.setattr(learnt_cases, "known_cards", lambda _: [earlier, later, other])
+    with pytest.raises(Conflict, match="model was trained or chosen on 4 of the 4 pictures"):
+        designs.lock_reader_study(records, ada, study_id)
+    monkeypatch.setattr(learnt_cases, "known_cards", lambda _: [later, other])
+    designs.lock_reader_study(records, ada, study_id)
+
+
+@sqlite_only
+def test_a_data_set_in_folds_says_so_where_its_pictures_are_cases(records: Database) -> None:
+    eve = add_person(records, "Eve", "administrator")
+    rows = "".join(f"{stored_picture(records, n)},{('malignant', 'benign')[n % 2]},{n // 2}\n" for n in range(4))
+    data_sets.create_data_set(
+        records, eve, name="Set", modality=Modality.ULTRASOUND, split={"folds": 2}, found={"leaking": False},
+        manifest=f"file,label,fold\n{rows}".encode(),
+        counts={f"fold {n}": {"malignant": 1, "benign": 1} for n in range(2)},
+    )  # fmt: skip
+    (at_hand,) = data_set_cases.data_sets_at_hand(records, eve, Modality.ULTRASOUND)
+    assert at_hand.source == "data set Set, version 1, all pictures, in folds"
+    assert len(data_set_cases.cases_of_version(records, eve, CasesOf(at_hand.version_id, "malignant"))) == 4
+
+
+@sqlite_only
 def test_of_two_models_each_read_keeps_the_answer_of_its_own_alone(
-    records: Database, people: list[Somebody], monkeypatch: pytest.MonkeyPatch
+    records: Database, people: list[Somebody], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ada, ann, bea, _ = people
     fields: dict[str, Any] = {"design": "two sessions", "aids": ("model", "other")}
     with pytest.raises(Conflict, match="does not answer here"):
         design(records, people, **fields)
-    cards = [SimpleNamespace(model_id=name, modality="ultrasound") for name in fields["aids"]]
-    monkeypatch.setattr(designs, "live_cards", lambda _: cards)
+    cards = [made_card(tmp_path, model_id=name) for name in fields["aids"]]
+    for module in (designs, learnt_cases):
+        monkeypatch.setattr(module, "live_cards", lambda _: cards)
     asked = {"title": "t", "modality": "ultrasound", "readers": (ann.id, bea.id)} | fields
     own = designs.cases_at_hand(records, ada, Modality.ULTRASOUND).cases
     with pytest.raises(InvalidInput, match="Of 4 of these studies one of the two models has given no answer"):
