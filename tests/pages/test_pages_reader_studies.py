@@ -5,26 +5,33 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from page_site import PageSite, Tab, release
 from PIL import Image as Raster
-from record_site import WORRIED, add_person, finish
+from record_site import WORRIED, add_person, answer, explanation, finish
+from sqlalchemy import select
 
 from core.evaluation.statistics.reader_study import ReaderStudy, RoeMetz, simulate
 from core.evaluation.statistics.reader_study_summary import UNTESTED
 from core.evaluation.tables.reader_studies import INDEPENDENT_ELSEWHERE, write_long_table
 from core.evaluation.tables.scores import safe_csv
+from core.models.card_cases import COLUMNS
 from core.records import data_sets
-from core.records.reader_studies import designs, readings
+from core.records.database import tables
+from core.records.reader_studies import data_set_cases, designs, readings
+from core.records.reader_studies.data_set_cases import CasesOf
 from core.records.reader_studies.designs import ReaderStudyRow
 from core.records.reader_studies.protocol import AIDED
-from core.records.reads import reads
+from core.records.reads import predictions, reads, studies
 from core.records.reads.reads import Impression
 from core.types import Modality
+from train.publishing.publish import put_cases
 
 
 def read_case(tab: Tab, birads: str) -> None:
@@ -91,6 +98,82 @@ def test_a_reader_study_is_designed_read_and_analysed(
     ]  # fmt: skip
 
 
+def four_held_back(opened_site: PageSite) -> CasesOf:
+    """Pictures of a data set, two of them malignant."""
+    rows = []
+    for number in range(4):
+        out = io.BytesIO()
+        Raster.fromarray(np.full((40, 36), 40 * number, np.uint8)).save(out, "PNG")
+        file = data_sets.store_file(opened_site.db.settings, out.getvalue(), "png")
+        rows.append(f"{file},{('malignant', 'benign')[number % 2]},test\n")
+    version_id = data_sets.create_data_set(
+        opened_site.db, opened_site.one, name="Lesions", modality=Modality.ULTRASOUND, split={},
+        found={"leaking": False}, manifest=("file,label,split\n" + "".join(rows)).encode(),
+        counts={"test": {"malignant": 2, "benign": 2}},
+    )  # fmt: skip
+    return CasesOf(version_id, "malignant")
+
+
+def test_what_models_have_learnt_of_the_cases_is_said_before_the_lock_and_what_is_told_of_weights_after_it(
+    opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pages.research.parts import reader_study_results as results_page
+
+    db, one, two = opened_site.db, opened_site.one, opened_site.two
+    of = four_held_back(opened_site)
+    cases = data_set_cases.cases_of_version(db, one, of)
+    asked = {"title": "t", "modality": "ultrasound", "readers": (one.id, two.id), "cases": cases, "source": "Lesions"}
+    study_id = designs.create_reader_study(db, one, asked, of_data_set=of)
+    with db.read() as connection:
+        hashes = connection.execute(select(tables.image.c.sha256)).scalars().all()
+    listed = pd.DataFrame([{**dict.fromkeys(COLUMNS, ""), "sha256": sha256, "split": "fold 0"} for sha256 in hashes])
+    release(opened_site.weights, "ultrasound-cnn", sha256="a" * 64)
+    folder = opened_site.weights / "ultrasound-cnn"
+    card = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps(card | {"cases": put_cases(folder, "a" * 64, listed)}))
+    learnt = "ultrasound-cnn was trained or chosen on 4 of the 4 pictures of these cases"
+    assert learnt in tab.open("research/reader_studies").text
+    tab.press("Lock the protocol")
+    assert "have it retired on the page Releases" in tab.text and tab.has("Lock the protocol")
+
+    shutil.rmtree(folder)
+    tab.press("Lock the protocol")
+    for number, case in enumerate(cases):
+        (stored,) = studies.load_study(db, one, case.study_id).images
+        for model_id, weights in (("model", "ab"[number >= 3] * 64), ("other", "c" * 64)):
+            said = answer(stored.image, model_id=model_id, weights=weights, malignant=(1 + number) / 8)
+            predictions.record_predictions(db, case.study_id, stored.id, said, explanation())
+    for reader in (one, two):
+        while (turn := readings.turns(db, reader)[0]).task is not None:
+            task = turn.task
+            readings.begin_task(db, reader, turn.id, task)
+            if task.modality == AIDED:
+                reads.reveal(db, reader, task.case.study_id)
+            given = Impression("4B", 20 + task.number)
+            readings.save_read(db, reader, turn.id, task, dict.fromkeys(task.case.truth, given))
+    designs.close_reader_study(db, one, study_id)
+    made: dict[str, Any] = {}
+    monkeypatch.setattr(results_page, "draw_downloads", lambda report, reads: made.update(report=report, reads=reads))
+    tab.settled()
+    expected = [
+        "Reads with the answer of model are of 2 sets of weights together and measure none of them alone.",
+        "model (aaaaaaaa) answered 3 of 4 breasts and is not compared with the readers.",
+        "model (bbbbbbbb) answered 1 of 4 breasts and is not compared with the readers.",
+        *(
+            f"It cannot be told whether {name} was trained on these cases: its list of cases is missing or cannot be "
+            "read." for name in ("model (aaaaaaaa)", "model (bbbbbbbb)", "other")
+        ),
+    ]  # fmt: skip
+    report = made["report"]
+    assert report.limits[: len(expected)] == expected and all(words in tab.text for words in expected)
+    assert [test.second for test in report.against] == ["other"] and "minus other" in tab.text
+    assert [value for name, value in report.design if name.startswith("Index test")] == [
+        f"weights sha256 {'a' * 64}, answered 3 of 4 breasts", f"weights sha256 {'b' * 64}, answered 1 of 4 breasts",
+        f"weights sha256 {'c' * 64}, answered 4 of 4 breasts",
+    ]  # fmt: skip
+    assert set(made["reads"]["answered_by"]) == {"", "model aaaaaaaa; other cccccccc", "model bbbbbbbb; other cccccccc"}
+
+
 def test_of_two_models_a_reader_sees_the_answer_of_the_one_whose_turn_it_is(
     opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,17 +183,7 @@ def test_of_two_models_a_reader_sees_the_answer_of_the_one_whose_turn_it_is(
         file = opened_site.weights / model_id / "card.json"
         titles[model_id] = f"Network ({model_id})"
         file.write_text(json.dumps(json.loads(file.read_text()) | {"title": titles[model_id]}))
-    rows = []
-    for number in range(4):
-        out = io.BytesIO()
-        Raster.fromarray(np.full((40, 36), 40 * number, np.uint8)).save(out, "PNG")
-        file = data_sets.store_file(opened_site.db.settings, out.getvalue(), "png")
-        rows.append(f"{file},{('malignant', 'benign')[number % 2]},test\n")
-    data_sets.create_data_set(
-        opened_site.db, opened_site.one, name="Lesions", modality=Modality.ULTRASOUND, split={},
-        found={"leaking": False}, manifest=("file,label,split\n" + "".join(rows)).encode(),
-        counts={"test": {"malignant": 2, "benign": 2}},
-    )  # fmt: skip
+    four_held_back(opened_site)
     tab.open("research/reader_studies")
     tab.app.text_input(key="rs_title").input("Which helps more?")
     tab.app.selectbox(key="rs_modality").set_value("ultrasound")

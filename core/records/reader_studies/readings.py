@@ -16,6 +16,7 @@ import numpy as np
 from sqlalchemy import Connection, insert, select
 
 from core.errors import Conflict, InvalidInput
+from core.evaluation.promotion import Overlap
 from core.evaluation.statistics.reader_study import ReaderStudy
 from core.models.aggregate import breast_scores
 from core.records.audit import trail
@@ -30,8 +31,10 @@ from core.records.reader_studies.designs import (
     n_without_pictures,
     reader_study_row,
 )
+from core.records.reader_studies.learnt_cases import learnt_from, pictures_of
 from core.records.reader_studies.protocol import UNAIDED, Protocol, Task, tasks_of
 from core.records.reads import answers_seen
+from core.records.reads.reader_scores import Weights
 from core.records.reads.reads import Impression
 from core.records.reads.rows import image_score, newest_predictions
 
@@ -191,23 +194,25 @@ class Results:
     """The reads of a closed reader study, numbered: no name and no id of a person, a patient or a study.
 
     table: a row a read and breast; `exam` numbers what was read at once, `case` the breast. study: what the statistics
-    take. seconds: the same readers and modalities with the seconds of each exam as scores. models: model -> (cases,)
-    its probability, NaN where it gave none; weights: model -> SHA-256 of the weights that answered. n_marked: unaided
-    reads of an exam by somebody who had seen an answer about the pictures before.
+    take. seconds: the same readers and modalities with the seconds of each exam as scores. models: weights that stood
+    before readers -> (cases,) their probability, NaN where they gave none. learnt: what each of them knows of the
+    pictures that it answered about, None where that cannot be told. n_marked: unaided reads of an exam by somebody who
+    had seen an answer about the pictures before.
     """
 
     row: ReaderStudyRow
     table: tuple[Mapping[str, Any], ...]
     study: ReaderStudy
     seconds: ReaderStudy
-    models: Mapping[str, np.ndarray]
+    models: Mapping[Weights, np.ndarray]
+    learnt: Mapping[Weights, Overlap | None]
     n_marked: int
     n_missing: int
-    weights: Mapping[str, tuple[str, ...]]
 
 
 def results_of(db: Database, actor: Actor, reader_study_id: str) -> Results:
-    """Raises NotAllowed, NotFound; Conflict while it is being read: who knows how it stands may end it too early."""
+    """Raises NotAllowed, NotFound, ModelUnavailable; Conflict while it is being read: who knows how it stands may end
+    it too early."""
     with acting(db.read(), actor, "design_reader_study") as (connection, _):
         row = reader_study_row(connection, reader_study_id)
         if row.state != CLOSED:
@@ -219,6 +224,7 @@ def results_of(db: Database, actor: Actor, reader_study_id: str) -> Results:
             .where(read.reader_study_id == reader_study_id, read.is_training.is_(False))
             .order_by(read.id)
         ).all()
+        pictures = pictures_of(connection, [case.study_id for case in row.protocol.cases])
     protocol = row.protocol
     numbers = {person: number for number, person in enumerate(protocol.readers, start=1)}
     breasts = [(case, breast) for case in protocol.cases for breast in sorted(case.truth)]
@@ -226,8 +232,7 @@ def results_of(db: Database, actor: Actor, reader_study_id: str) -> Results:
     exams = {case.study_id: number for number, case in enumerate(protocol.cases)}
     scores = np.full((2, len(protocol.readers), len(breasts)), np.nan)
     seconds = np.full((2, len(protocol.readers), len(exams)), np.nan)
-    models: dict[str, np.ndarray] = {}
-    weights: dict[str, set[str]] = {}
+    models: dict[Weights, np.ndarray] = {}
     table = []
     for one in reads:
         place = places[one.study_id, one.breast]
@@ -235,8 +240,7 @@ def results_of(db: Database, actor: Actor, reader_study_id: str) -> Results:
         at = protocol.modalities.index(one.modality), numbers[one.person_id] - 1
         scores[*at, place], seconds[*at, exams[one.study_id]] = one.suspicion, one.seconds
         for model_id, sha256, probability in one.answers:
-            weights.setdefault(model_id, set()).add(sha256)
-            models.setdefault(model_id, np.full(len(breasts), np.nan))[place] = probability
+            models.setdefault((model_id, sha256), np.full(len(breasts), np.nan))[place] = probability
         table.append(
             {
                 "reader": f"reader {numbers[one.person_id]}", "modality": one.modality,
@@ -244,6 +248,7 @@ def results_of(db: Database, actor: Actor, reader_study_id: str) -> Results:
                 "patient": case.patient, "truth": int(case.truth[breast]), "score": one.suspicion,
                 "birads": one.birads, "seconds": one.seconds, "interruptions": one.interruptions,
                 "had_seen_answer": int(one.had_seen_answer),
+                "answered_by": "; ".join(sorted(f"{model_id} {sha256[:8]}" for model_id, sha256, _ in one.answers)),
             }
         )  # fmt: skip
     readers = tuple(f"reader {number}" for number in numbers.values())
@@ -253,5 +258,10 @@ def results_of(db: Database, actor: Actor, reader_study_id: str) -> Results:
     timed = ReaderStudy(protocol.modalities, readers, np.ones(len(exams), bool), seconds, of_exams)
     n_missing = sum(one.n_tasks - one.n_done for one in row.progress)
     marked = len({(one["reader"], one["modality"], one["exam"]) for one in table if one["had_seen_answer"]})
-    answered_by = {model_id: tuple(sorted(found)) for model_id, found in weights.items()}
-    return Results(row, tuple(table), study, timed, models, marked, n_missing, answered_by)
+    in_order = {key: models[key] for key in sorted(models)}
+    shown_at = [places.get(one, -1) for one in zip(pictures["study_id"], pictures["breast"], strict=True)]
+    learnt = learnt_from(
+        db.settings,
+        {key: pictures[np.isin(shown_at, np.flatnonzero(~np.isnan(given)))] for key, given in in_order.items()},
+    )
+    return Results(row, tuple(table), study, timed, in_order, learnt, marked, n_missing)

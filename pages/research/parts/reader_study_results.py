@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -34,8 +36,10 @@ from core.evaluation.statistics.reader_study_summary import (
 from core.evaluation.tables.reader_studies import INDEPENDENT_ELSEWHERE, read_study, write_imrmc, write_long_table
 from core.evaluation.tables.rjafroc import write_workbook
 from core.records.people.permissions import SignedIn
+from core.records.reader_studies.learnt_cases import learnt_sentences, unlisted_sentences
 from core.records.reader_studies.protocol import Protocol
 from core.records.reader_studies.readings import Results
+from core.records.reads.reader_scores import names_of_weights
 from core.reports.content import when
 from core.reports.html import build_html
 from core.reports.pdf import build_pdf
@@ -88,6 +92,9 @@ def draw_results(actor: SignedIn, found: Results) -> None:
             f"{found.n_marked} unaided reads are by readers who had seen an answer about the pictures before."
         )
         st.warning(limits[-1], icon=":material/visibility:")
+    for limit in limits_of_models(found):
+        limits.append(limit)
+        st.warning(plain(limit), icon=":material/policy:")
     summary = analyse_cached(found.study, cut=protocol.cut, margin=protocol.margin or None)
     draw_analysis(found.study, summary, margin=protocol.margin)
     tests = tests_of_models(found, summary)
@@ -116,10 +123,34 @@ def draw_results(actor: SignedIn, found: Results) -> None:
     draw_downloads(report, pd.DataFrame(found.table))
 
 
+def limits_of_models(found: Results) -> list[str]:
+    """What the answers that stood before the readers cannot show: of several weights, not of every breast, of pictures
+    that the weights have learnt from."""
+    n_breasts, names = found.row.protocol.n_breasts, names_of_weights(found.models)
+    limits = [
+        f"Reads with the answer of {model_id} are of {n} sets of weights together and measure none of them alone."
+        for model_id, n in Counter(model_id for model_id, _ in found.models).items()
+        if n > 1
+    ]
+    then = "" if found.row.protocol.aids else " and is not compared with the readers"
+    limits += [
+        f"{names[key]} answered {n_answered(scores)} of {how_many(n_breasts, 'breast')}{then}."
+        for key, scores in found.models.items()
+        if n_answered(scores) < n_breasts
+    ]
+    return [*limits, *learnt_sentences(found.learnt), *unlisted_sentences(found.learnt)]
+
+
+def n_answered(scores: np.ndarray) -> int:
+    return int((~np.isnan(scores)).sum())
+
+
 def model_facts(found: Results) -> list[tuple[str, str]]:
     """Which weights stood before the readers, and how the truth came about."""
+    n_breasts, names = found.row.protocol.n_breasts, names_of_weights(found.models)
     models = [
-        (f"Index test, {name}", f"weights sha256 {', '.join(found.weights[name])}") for name in sorted(found.weights)
+        (f"Index test, {names[key]}", f"weights sha256 {key[1]}, answered {n_answered(scores)} of {n_breasts} breasts")
+        for key, scores in found.models.items()
     ]
     truth = "the label of the data set" if found.row.protocol.source else "truth entered at this site for each breast"
     return [*models, ("Reference standard", truth)]
@@ -287,10 +318,11 @@ def _draw_binormal(study: ReaderStudy, summary: Mapping[str, Any]) -> None:
 
 
 def tests_of_models(found: Results, summary: Mapping[str, Any]) -> Sequence[Difference]:
-    """The average unaided reader against each model that answered every case."""
+    """The average unaided reader against each model that answered every case, with the same weights."""
     if found.row.protocol.aids:
         return ()  # nobody read unaided
-    whole = {name: scores for name, scores in found.models.items() if not pd.isna(scores).any()}
+    names = names_of_weights(found.models)
+    whole = {names[key]: scores for key, scores in found.models.items() if not np.isnan(scores).any()}
     if not whole or "area" not in summary:
         return ()
     readers = found.study.scores[0]

@@ -214,12 +214,40 @@ def test_two_readers_read_everything_and_the_scores_are_numbered_and_shown_once_
     found = readings.results_of(records, ada, study_id)
     assert found.study.fully_crossed and found.study.readers == ("reader 1", "reader 2")
     assert found.study.is_positive.sum() == 2 and found.n_missing == found.n_marked == 0
-    assert found.models.keys() == {"model"} and (found.models["model"] == 0.25).all()
+    assert found.models.keys() == {("model", "e" * 64)} and (found.models["model", "e" * 64] == 0.25).all()
     assert not {"Ann", "Bea", ann.name} & set(str(found.table).replace("'", " ").split())
     assert readings.turns(records, ann) == []
     actions = [entry.action for entry in trail.entries(records, add_person(records, "Root", "administrator"))]
     assert Counter(actions)["read in reader study"] == 16 and "lock reader study" in actions
     assert trail.verify(records).is_intact
+
+
+@sqlite_only
+def test_answers_of_several_weights_are_never_one_column(records: Database, people: list[Somebody]) -> None:
+    ada, ann, bea, _ = people
+    of = CasesOf(data_set(records, add_person(records, "Eve", "administrator")), "malignant")
+    found = data_set_cases.cases_of_version(records, ada, of)
+    asked = {"title": "t", "modality": "ultrasound", "readers": (ann.id, bea.id), "cases": found}
+    study_id = designs.create_reader_study(records, ada, asked, of_data_set=of)
+    designs.lock_reader_study(records, ada, study_id)
+    for number, case in enumerate(found):  # "model" is promoted after three of the cases
+        (stored,) = studies.load_study(records, ann, case.study_id).images
+        for model_id, weights in (("model", "ab"[number >= 3] * 64), ("other", "c" * 64)):
+            said = answer(stored.image, model_id=model_id, weights=weights, malignant=0.25)
+            predictions.record_predictions(records, case.study_id, stored.id, said, explanation())
+    for reader in (ann, bea):
+        while (turn := readings.turns(records, reader)[0]).task is not None:
+            readings.begin_task(records, reader, turn.id, turn.task)
+            if turn.task.modality == AIDED:
+                reads.reveal(records, reader, turn.task.case.study_id)
+            readings.save_read(records, reader, turn.id, turn.task, dict.fromkeys(turn.task.case.truth, CALM))
+    designs.close_reader_study(records, ada, study_id)
+    results = readings.results_of(records, ada, study_id)
+    n_answered = {key: int((scores == 0.25).sum()) for key, scores in results.models.items()}
+    assert n_answered == {("model", "a" * 64): 3, ("model", "b" * 64): 5, ("other", "c" * 64): 8}
+    assert results.learnt == dict.fromkeys(results.models), "weights that are not here list no cases"
+    by = Counter(row["answered_by"] for row in results.table)
+    assert by == {"": 16, "model aaaaaaaa; other cccccccc": 6, "model bbbbbbbb; other cccccccc": 10}
 
 
 @sqlite_only
