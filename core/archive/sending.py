@@ -77,7 +77,8 @@ def send_next(db: Database, *, worker: str, machine: str, is_ending: Callable[[]
 
 def content_sha256(dataset: Dataset) -> str:
     """Of what a result says: everything of it but what an archive may change by its own rules (patient, study, dates of
-    storage), in the order of the tags."""
+    storage), in the order of the tags and with lengths of one kind."""
+    from pydicom.dataelem import DataElement
     from pydicom.dataset import Dataset
     from pydicom.filebase import DicomBytesIO
     from pydicom.filewriter import write_dataset
@@ -88,6 +89,14 @@ def content_sha256(dataset: Dataset) -> str:
                     "RelatedSeriesSequence", "GraphicAnnotationSequence", "SegmentSequence"):  # fmt: skip
         if keyword in dataset:
             ours[keyword] = deepcopy(dataset[keyword])
+
+    def with_length(_: Dataset, element: DataElement) -> None:
+        """An archive may store sequences and their items with another kind of length than they came in (PS3.5 7.5)."""
+        element.is_undefined_length = False
+        for item in element.value if element.VR == "SQ" else ():
+            item.is_undefined_length_sequence_item = False
+
+    ours.walk(with_length)
     if "PixelData" in ours:
         ours["PixelData"].VR = "OW"  # an archive that answers in implicit VR cannot say which of the two it is
     buffer = DicomBytesIO()

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from made_images import MG, dicom, stored_mammogram
 from pydicom import dcmread
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
 from record_site import Somebody, add_person, answer, explanation, picture
 from sqlalchemy import Connection, select, update
 
@@ -376,6 +378,29 @@ def test_a_500_after_the_archive_had_it_is_found_out_and_nothing_is_sent_twice(
     assert sent(db, ada, study_id).state == "queued"
     assert sent(db, ada, study_id).state == "done"
     assert len(stub.stored) == 1
+
+
+def test_an_archive_that_stores_sequences_with_lengths_of_another_kind_holds_the_result(
+    db: Database, ada: Somebody, stub: Stub, archive_id: int
+) -> None:
+    study_id = read_study(db, ada, archive_id)
+    stub.broken = "500 after storing"
+    assert sent(db, ada, study_id).state == "queued"
+    (content,) = stub.stored
+    stored = dcmread(BytesIO(content))
+
+    def with_delimiters(_: Dataset, element: DataElement) -> None:
+        if element.VR == "SQ":
+            element.is_undefined_length = True
+            for item in element.value:
+                item.is_undefined_length_sequence_item = True
+
+    stored.walk(with_delimiters)
+    written = BytesIO()
+    stored.save_as(written)
+    assert written.getvalue() != content
+    stub.files[str(stored.SOPInstanceUID)] = written.getvalue()
+    assert sent(db, ada, study_id).state == "done"
 
 
 def test_a_success_that_the_archive_does_not_show_is_no_delivery(
