@@ -9,6 +9,7 @@ SecondRead is no archive, and nobody may delete what it has.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +39,8 @@ VERIFICATION = "1.2.840.10008.1.1"
 ASSOCIATIONS_MOST = 10
 QUIET_SECONDS = 30.0
 SWEEP_SECONDS = 5.0
+TOUCH_SECONDS = 1.0
+"""How often it is noted at most that something of an exam is coming."""
 PDU_BYTES = 128 * 1024
 NETWORK_SECONDS = 60.0
 HEADER_ROOM = 16 * MIB
@@ -128,7 +131,7 @@ def _on_event_report(event: Event, db: Database) -> tuple[int, None]:
 
 
 def _on_data(event: Event, db: Database) -> None:
-    """Ends an association whose message is longer than any object may be."""
+    """Ends an association whose message is longer than any object may be; else the exam that it brings is not quiet."""
     assoc: Any = event.assoc
     before = getattr(assoc, "secondread_bytes", 0)
     most = db.settings.upload_mib * MIB + HEADER_ROOM
@@ -136,6 +139,21 @@ def _on_data(event: Event, db: Database) -> None:
     if before <= most < assoc.secondread_bytes:  # once: what still comes after the abort is thrown away
         log.warning("An association was ended: its object is larger than a file may be here")
         assoc.abort()
+    now = time.monotonic()
+    begun = getattr(assoc.dimse.message, "_data_set_path", None)
+    if isinstance(begun, Path) and now - getattr(assoc, "secondread_touched_at", -TOUCH_SECONDS) >= TOUCH_SECONDS:
+        assoc.secondread_touched_at = now
+        _touch_exam(db, begun)
+
+
+def _touch_exam(db: Database, begun: Path) -> None:
+    """Notes that an object is coming, which may take longer than an exam is waited for. begun: what is here of it."""
+    try:
+        with begun.open("rb") as stream:
+            uid = read_source_tags(stream)["StudyInstanceUID"]
+    except (UnreadableImage, OSError):  # not even its UIDs have come, or it is here by now
+        return
+    pushed.touch(db.settings.state_dir, keyed_hash(uid, db.site_key) or "")
 
 
 def _on_end(event: Event) -> None:

@@ -6,9 +6,11 @@ The folder of an exam that is being made into a study is called `EXAM.ROW`: what
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +22,8 @@ _SENDER = "sender"
 
 @dataclass(frozen=True, slots=True)
 class PushedExam:
-    """What came of one exam. row_id: of the arrival that has it in hand, or None. idle_seconds: since the last came."""
+    """What came of one exam. row_id: of the arrival that has it in hand, or None. idle_seconds: since an object of it
+    came, or a part of one."""
 
     folder: Path
     exam_hash: str
@@ -41,6 +44,12 @@ def add(state_dir: Path, exam_hash: str, object_hash: str, *, archive_id: int, f
         write_whole(folder / _SENDER, str(archive_id), mode=0o600)
     with whole_file(folder / f"{object_hash}.dcm", mode=0o600) as half:
         shutil.copyfile(file, half)
+
+
+def touch(state_dir: Path, exam_hash: str) -> None:
+    """Something of an exam is coming; nothing where none of its objects is here, or an arrival has them in hand."""
+    with suppress(OSError):
+        os.utime(state_dir / "pushed" / exam_hash)
 
 
 def exams(state_dir: Path) -> Iterator[PushedExam]:

@@ -289,6 +289,36 @@ def test_what_an_association_had_begun_to_send_goes_with_it(
     assert seen and left(db) == []
 
 
+def test_an_exam_is_not_quiet_while_an_object_of_it_is_still_coming(
+    db: Database, ada: Somebody, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener, "TOUCH_SECONDS", 0.0)
+    assert send(port, view(1, study=1), view(1, study=2)) == [0, 0]
+    long_ago = time.time() - 1000
+    for folder in left(db):
+        os.utime(folder, (long_ago, long_ago))
+    large = dcmread(BytesIO(view(2, "L", study=1)))
+    large.add_new(0x00291010, "OB", bytes(4 * MIB))
+    sent, made_of = [0], []
+
+    def watched(event: Any) -> None:
+        """After the first megabyte: what a sweep that comes now makes studies of, once the other side has seen it."""
+        sent[0] += len(event.data)
+        if sent[0] < MIB or made_of:
+            return
+        until = time.monotonic() + 5
+        while min(exam.idle_seconds for exam in pushed.exams(db.settings.state_dir)) > 500 and time.monotonic() < until:
+            time.sleep(0.01)
+        made_of.append(enqueue_quiet(db, quiet_seconds=listener.QUIET_SECONDS))
+
+    with associated(port) as association:
+        association.bind(evt.EVT_DATA_SENT, watched)
+        assert association.send_c_store(large).Status == 0
+    assert made_of == [1], "the other one, of which nothing comes"
+    assert arrivals.process_next(db, **WHO) and made(db, ada).message == "2 images."
+    assert left(db) == []
+
+
 def test_an_exam_that_cannot_be_read_is_failed_and_leaves_no_file(
     db: Database, ada: Somebody, port: int, archive_id: int
 ) -> None:
