@@ -11,7 +11,7 @@ import logging
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 from io import BytesIO
@@ -167,7 +167,7 @@ class DicomWeb:
             return [FoundSeries(*(_text(row, tag) for tag in _OF_SERIES)) for row in rows]
 
     def is_orthanc(self) -> bool:
-        """Whether Orthanc's own interface stands beside its DICOMweb, one step up."""
+        """Whether Orthanc's own interface stands beside its DICOMweb, one step up, and lets SecondRead in."""
         try:
             return "DicomAet" in self._own("system")
         except ArchiveRefused:
@@ -190,23 +190,27 @@ class DicomWeb:
     def _uid_of_own(self, own_id: str) -> str:
         try:
             found = self._own(f"studies/{own_id}")
+        except _Closed:
+            raise
         except ArchiveRefused:  # removed since
             return ""
         return str((found.get("MainDicomTags") or {}).get("StudyInstanceUID", ""))
 
     def _own(self, path: str) -> dict[str, Any]:
-        """An answer of Orthanc's own interface. Raises ArchiveRefused where there is none."""
-        with self._plain():
+        """An answer of Orthanc's own interface. Raises ArchiveRefused where there is none, or it is closed to us."""
+        import requests
+
+        found = None
+        # Where signing in is asked for, or a page comes or the way to one, it is closed.
+        with self._plain(), suppress(requests.TooManyRedirects, json.JSONDecodeError, UnicodeDecodeError):
             response = self._session.get(f"{self._url.rpartition('/')[0]}/{path}", timeout=self._timeout)
             if response.status_code == 404:
                 raise ArchiveRefused(f"{self.name} has no interface of Orthanc's own there.")
-            response.raise_for_status()
-            try:
+            if response.status_code not in (401, 403):
+                response.raise_for_status()
                 found = json.loads(response.content)
-            except ValueError:
-                found = None
         if not isinstance(found, dict):
-            raise ArchiveRefused(f"{self.name} has no interface of Orthanc's own there.")
+            raise _Closed(f"{self.name} has no interface of Orthanc's own there that lets SecondRead in.")
         return found
 
     def fetch(self, study_uid: str, instance: FoundInstance, target: Path, *, most: int) -> int:
@@ -343,6 +347,10 @@ class _NotThere(Exception):
     """HTTP 404 of an object."""
 
 
+class _Closed(ArchiveRefused):
+    """What stands one step above DICOMweb is not for us, as far as one can see."""
+
+
 def _session(seconds: float) -> Any:
     """A session whose answers have limits and never lead elsewhere."""
     import requests
@@ -354,7 +362,7 @@ def _session(seconds: float) -> Any:
             response = super().send(request, **{**options, "stream": True, "allow_redirects": False})
             if response.is_redirect:
                 response.close()
-                raise requests.RequestException("redirected")
+                raise requests.TooManyRedirects("redirected")
             if not is_streamed:
                 with response:
                     response._content = b"".join(_limited(response, seconds))

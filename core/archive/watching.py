@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -19,7 +20,7 @@ from sqlalchemy import Row, or_, select, update
 from core.archive.archives import archive_of, credentials_of
 from core.archive.arrivals import BY_RULE, fetch_by_rule
 from core.archive.dicomweb import Criteria, DicomWeb, FoundSeries, FoundStudy
-from core.errors import CHANGED_BY_ANOTHER, AppError, Conflict, InvalidInput
+from core.errors import CHANGED_BY_ANOTHER, AppError, ArchiveRefused, Conflict, InvalidInput
 from core.imaging.intake import keyed_hash
 from core.records.audit import trail
 from core.records.database import tables
@@ -146,7 +147,11 @@ def _look(db: Database, row: Row[Any], state: Mapping[str, Any]) -> dict[str, An
         require_permission(connection, ProcessActor(BY_RULE, row.watch_by), "create_study")
     web = DicomWeb(archive, credentials_of(db.settings, archive.name))
     is_orthanc = bool(state["is_orthanc"] if "is_orthanc" in state else web.is_orthanc())
-    complete, last = web.stable_since(state.get("last")) if is_orthanc else ([], None)
+    complete: list[str] = []
+    last = state.get("last")
+    if is_orthanc:
+        with suppress(ArchiveRefused):  # its own interface alone is closed by now: the days are listed all the same
+            complete, last = web.stable_since(last)
     judged = [_judge(db, row, rules, web, study) for uid in complete for study in web.search(Criteria(study_uid=uid))]
     if None in judged:
         last = state.get("last")  # they are listed again at the next look

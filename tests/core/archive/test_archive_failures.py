@@ -257,6 +257,34 @@ def test_each_way_to_fail_is_a_sentence_without_an_address(
         assert refused.value.__cause__ is None, "the library's own words name the address"
 
 
+@pytest.mark.parametrize("broken", ["401", "403", "404", "redirect", "html", "500", "closes"])
+def test_what_is_closed_one_step_above_dicomweb_is_no_interface_of_orthanc(stub: Stub, broken: str) -> None:
+    stub.broken = broken
+    if broken not in ("500", "closes"):
+        assert not web(stub).is_orthanc()
+        return
+    with pytest.raises(ArchiveAway):
+        web(stub).is_orthanc()
+
+
+@pytest.mark.parametrize(("status", "is_closed"), [(401, True), (403, True), (404, False)])
+def test_a_study_that_orthanc_does_not_let_us_see_now_is_not_taken_for_one_that_was_removed(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch, status: int, is_closed: bool
+) -> None:
+    own_id = "-".join(["0" * 8] * 5)
+    changes = json.dumps({"Changes": [{"ID": own_id, "ChangeType": "StableStudy"}], "Last": 8}).encode()
+
+    def answers(handler: Handler) -> None:
+        handler._send(*((200, "text/plain", changes) if "changes" in handler.path else (status, "text/plain", b"no")))
+
+    monkeypatch.setattr(Handler, "do_GET", answers)
+    if not is_closed:
+        assert web(stub).stable_since(7) == ([], 8)
+        return
+    with pytest.raises(ArchiveRefused, match="lets SecondRead in"):
+        web(stub).stable_since(7)
+
+
 def test_an_archive_that_is_down_is_a_sentence() -> None:
     gone = DicomWeb(Archive("pacs", "http://127.0.0.1:9"), None, read_seconds=0.3)
     with pytest.raises(ArchiveAway, match="cannot be reached"):

@@ -14,6 +14,7 @@ from core.archive import watching
 from core.archive.archives import ArchiveAddress, name_archive
 from core.archive.dicomweb import DicomWeb, FoundSeries, FoundStudy
 from core.archive.watching import WatchRules
+from core.errors import ArchiveRefused
 from core.records.database import tables
 from core.records.database.db import Database, open_database
 from core.settings import Settings
@@ -69,6 +70,23 @@ def test_an_archive_that_lists_no_number_of_objects_is_fetched_from_at_the_secon
     assert "none to be fetched" in look(db) and rows(db) == []
     assert "1 to be fetched now" in look(db) and len(rows(db)) == 1
     assert "none to be fetched" in look(db)
+
+
+def test_the_days_are_listed_also_where_orthancs_own_interface_was_closed_since(
+    db: Database, listed: dict[str, int | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(*_: object) -> None:
+        raise ArchiveRefused("closed")
+
+    watched(db, add_person(db, "Ada"))
+    monkeypatch.setattr(DicomWeb, "is_orthanc", lambda _: True)
+    monkeypatch.setattr(DicomWeb, "stable_since", lambda *_: ([], 7))
+    listed[STUDY] = 4
+    look(db)
+    monkeypatch.setattr(DicomWeb, "stable_since", closed)
+    assert "1 to be fetched now" in look(db)
+    with db.read() as connection:
+        assert connection.execute(select(tables.archive.c.watch_state)).scalar_one()["last"] == 7, "where it goes on"
 
 
 def test_studies_wait_in_the_archive_while_nobody_may_answer_for_the_rules(
