@@ -84,5 +84,12 @@ def remove(state_dir: Path, exam_hash: str, row_id: int) -> None:
 
 
 def n_bytes(state_dir: Path) -> int:
-    """Of all files here."""
-    return sum(path.stat().st_size for path in (state_dir / "pushed").glob("*/*.dcm"))
+    """Of all files here; without those that are removed while they are counted."""
+    n = 0
+    root = state_dir / "pushed"
+    for folder in root.iterdir() if root.is_dir() else ():
+        with suppress(OSError):
+            for path in folder.glob("*.dcm"):
+                with suppress(OSError):
+                    n += path.stat().st_size
+    return n

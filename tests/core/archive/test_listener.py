@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -234,6 +235,27 @@ def test_what_cannot_be_taken_has_its_status_and_leaves_nothing(
         disk.setattr(pushed, "add", full)
         assert send(port, view()) == [listener.OUT_OF_RESOURCES]
     assert left(db) == [] and send(port, view()) == [0]
+
+
+def test_what_is_removed_while_it_is_counted_refuses_no_object(
+    db: Database, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert send(port, view(study=1), view(study=2)) == [0, 0]
+    glob = Path.glob
+
+    def removed_meanwhile(folder: Path, pattern: str) -> Iterator[Path]:
+        for path in [*glob(folder, pattern)]:
+            shutil.rmtree(path.parent)
+            yield path
+
+    def gone(*_: object) -> Iterator[Path]:
+        raise FileNotFoundError
+
+    for race in (gone, removed_meanwhile):
+        with monkeypatch.context() as removing:
+            removing.setattr(Path, "glob", race)
+            assert send(port, view(study=3)) == [0], race
+    assert len(left(db)) == 1
 
 
 def test_an_object_larger_than_a_file_may_be_is_not_taken(
