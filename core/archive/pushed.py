@@ -67,7 +67,8 @@ def exams(state_dir: Path) -> Iterator[PushedExam]:
 
 
 def taken(state_dir: Path, exam_hash: str, row_id: int) -> list[Path]:
-    """The files of an exam, from now on in the hands of this arrival. Raises NotFound where there are none."""
+    """The files of an exam in the order in which they came, from now on in the hands of this arrival. Raises NotFound
+    where there are none."""
     root = state_dir / "pushed"
     mine = root / f"{exam_hash}.{row_id}"
     if not mine.is_dir():
@@ -75,7 +76,7 @@ def taken(state_dir: Path, exam_hash: str, row_id: int) -> list[Path]:
             (root / exam_hash).rename(mine)
         except OSError:
             raise NotFound("What was sent is not here any more. Have the archive send it again.") from None
-    return sorted(mine.glob("*.dcm"))
+    return sorted(mine.glob("*.dcm"), key=lambda path: (path.stat().st_mtime_ns, path.name))
 
 
 def remove(state_dir: Path, exam_hash: str, row_id: int) -> None:

@@ -311,6 +311,18 @@ def test_what_an_association_had_begun_to_send_goes_with_it(
     assert seen and left(db) == []
 
 
+def test_the_objects_of_an_exam_are_read_in_the_order_in_which_they_came(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"x")
+    for moment, name in enumerate(("c", "a", "d", "b")):
+        pushed.add(tmp_path, "exam", name, archive_id=1, file=file)
+        os.utime(tmp_path / "pushed" / "exam" / f"{name}.dcm", ns=(moment // 2, moment // 2))
+    for _ in range(2):
+        assert [path.stem for path in pushed.taken(tmp_path, "exam", 7)] == ["a", "c", "b", "d"], (
+            "of one moment by name"
+        )
+
+
 def test_an_exam_is_not_quiet_while_an_object_of_it_is_still_coming(
     db: Database, ada: Somebody, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
