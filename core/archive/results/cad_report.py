@@ -28,6 +28,7 @@ from core.archive.results.dicom_object import (
     with_values,
 )
 from core.archive.results.structured_report import region_of
+from core.errors import NotFound
 from core.findings.proposals import Proposal
 from core.types import Modality
 from core.version import version
@@ -80,8 +81,12 @@ _NOT_ATTEMPTED: Coded = ("111225", "DCM", "Not Attempted")
 
 def cad_report(content: ResultContent, *, series_uid: str, uid: str) -> Dataset:
     """The object (explicit VR little endian), with its file meta information. Without a mark that was accepted, where
-    one is taken back, it says that there are none."""
+    one is taken back, it says that there are none. Raises NotFound where no mammogram came from the archive."""
     images = [image for image in content.images if image.modality is Modality.MAMMOGRAPHY]
+    if not images:
+        raise NotFound(
+            "None of the mammograms came from the archive, so what is marked on them has nothing to refer to."
+        )
     found = source_dataset(content, images[0])
     for keyword in ("Rows", "Columns", "NumberOfFrames"):
         found.pop(keyword, None)

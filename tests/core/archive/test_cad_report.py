@@ -15,6 +15,7 @@ from test_structured_report import CONTENT, FINDING, WEIGHTS, code, items
 
 from core.archive.results import cad_report as cad
 from core.archive.results.content import ResultContent
+from core.errors import NotFound
 from core.findings.lexicon import TYPES
 from core.findings.proposals import Proposal
 from core.types import VIEWS, Modality
@@ -166,6 +167,12 @@ def test_what_the_reader_moved_or_what_is_on_other_pictures_is_not_in_it() -> No
     images = tuple(replace(one, modality=Modality.ULTRASOUND) for one in CONTENT.images)
     assert cad.accepted_places(replace(ACCEPTED, images=images)) == []
     assert len(cad.accepted_places(ACCEPTED)) == 2
+
+
+def test_marks_on_mammograms_that_the_archive_lacks_make_no_report() -> None:
+    images = tuple(replace(one, modality=Modality.ULTRASOUND) for one in CONTENT.images)
+    with pytest.raises(NotFound, match="None of the mammograms came from the archive"):
+        made(replace(ACCEPTED, images=images))
 
 
 @pytest.mark.parametrize(
