@@ -256,6 +256,15 @@ class DicomWeb:
             whole.seek(0)
             return dcmread(whole)
 
+    def has(self, study_uid: str, series_uid: str, uid: str) -> bool:
+        """Whether it shows an object under this number, whatever it is."""
+        with self._plain(is_lookup=True):
+            try:
+                self._receive(self._instance_url(study_uid, series_uid, uid), len, 4 * ANSWER_BYTES)
+            except _NotThere:
+                return False
+        return True
+
     def store(self, dataset: Dataset) -> None:
         """Hand over one object (STOW-RS, PS3.18 10.5). That it was taken is to be asked with `stored`."""
         with self._plain():

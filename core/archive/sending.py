@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Row, select, update
 
 from core.archive import arrivals, commitment, priors, watching
-from core.archive.archives import archive_of, credentials_of
+from core.archive.archives import Archive, archive_of, credentials_of
 from core.archive.arrivals import wait_seconds
 from core.archive.dicomweb import DicomWeb
 from core.archive.results.cad_report import cad_report
@@ -31,10 +31,10 @@ from core.archive.results.content import ResultContent, gather, uid_of
 from core.errors import AppError, ArchiveAway, ArchiveRefused, Conflict, NotFound, NotSaved, SiteFault, traceback_of
 from core.periodic import repeated
 from core.records import sealed
-from core.records.archives.outbox import MARKS_SENT, RESULTS, sent_before
+from core.records.archives.outbox import MARKS_SENT, RESULTS, is_replaced, says_something, sent_before
 from core.records.database import tables
 from core.records.database.db import Database
-from core.records.queue import DONE, FAILED, Ended, Lease
+from core.records.queue import CANCELLED, DONE, FAILED, RUNNING, Ended, Lease
 from core.records.reads.rows import image_of
 from core.types import Image
 
@@ -46,6 +46,12 @@ log = logging.getLogger(__name__)
 PURPOSE = "result"
 LOOK_SECONDS = 5.0
 _TAKEN_LATER = "{name} took it, but does not show it yet. It is asked again."
+_REPLACED = "The archive does not have it, and a later read of this study replaced it."
+_TAKES_BACK = "The archive does not have what this would take back."
+
+
+class _NotWanted(Exception):
+    """What a result would say is overtaken; its text is a sentence on why."""
 
 
 def send_next(db: Database, *, worker: str, machine: str, is_ending: Callable[[], bool] = lambda: False) -> bool:
@@ -61,6 +67,9 @@ def send_next(db: Database, *, worker: str, machine: str, is_ending: Callable[[]
         except Ended:
             RESULTS.hand_back(db, lease)
             return False
+        except _NotWanted as overtaken:
+            RESULTS.finish(db, lease, CANCELLED, str(overtaken))
+            return True
         except (ArchiveAway, SiteFault, NotSaved) as away:
             _try_later(db, lease, str(away))  # where even that is not saved, its lease runs out
             return True
@@ -107,13 +116,15 @@ def content_sha256(dataset: Dataset) -> str:
 
 def _deliver(db: Database, lease: Lease, dataset: Dataset) -> str:
     """How it was delivered, in a sentence. Raises ArchiveAway as long as the archive does not show it, or does not
-    answer for it, ArchiveRefused where it never will."""
-    with db.read() as connection:
-        archive = archive_of(connection, lease.row.archive_id)
-    web = DicomWeb(archive, credentials_of(db.settings, archive.name))
+    answer for it, ArchiveRefused where it never will, _NotWanted where it would come after the result that replaces it.
+    """
+    archive, web = _archive_of(db, lease.row)
     names = (str(dataset.StudyInstanceUID), str(dataset.SeriesInstanceUID), str(dataset.SOPInstanceUID))
     there = web.stored(*names)
     if there is None:
+        with db.read() as connection:
+            if is_replaced(connection, lease.row):
+                raise _NotWanted(_REPLACED)
         web.store(dataset)
         there = web.stored(*names)
     if there is None:
@@ -124,6 +135,12 @@ def _deliver(db: Database, lease: Lease, dataset: Dataset) -> str:
             "Tell whoever looks after the archive; an amendment of the read is sent under a number of its own."
         )
     return commitment.settled(db, lease, archive, dataset)
+
+
+def _archive_of(db: Database, row: Row[Any]) -> tuple[Archive, DicomWeb]:
+    with db.read() as connection:
+        archive = archive_of(connection, row.archive_id)
+    return archive, DicomWeb(archive, credentials_of(db.settings, archive.name))
 
 
 def _made(db: Database, lease: Lease) -> Dataset:
@@ -146,16 +163,9 @@ def _made(db: Database, lease: Lease) -> Dataset:
 def _make(db: Database, row: Row[Any]) -> bytes:
     """The bytes of a result as a DICOM file (PS3.10)."""
     content = gather(db, row.read_id)
-    with db.read() as connection:
-        replaced = sent_before(connection, (*content.preliminary, *content.supersedes), row.archive_id, row.kind)
-    predecessors = tuple(
-        (_number(db, "series", row.kind, read_id, image), _number(db, "result", row.kind, read_id, image))
-        for read_id, image in replaced
-        if image == row.image
-    )
-    content = replace(content, predecessors=predecessors)
     if not content.images:
         raise NotFound("None of the study's images came from the archive, so a result has nothing to refer to.")
+    content = replace(content, predecessors=_predecessors(db, row, content))
     whole = BytesIO()
     try:
         dataset = _object(db, row, content)
@@ -168,6 +178,27 @@ def _make(db: Database, row: Row[Any]) -> bytes:
             "looks after SecondRead: the log says where it failed."
         ) from None
     return whole.getvalue()
+
+
+def _predecessors(db: Database, row: Row[Any], content: ResultContent) -> tuple[tuple[str, str], ...]:
+    """Series and SOP instance UID of what the archive has of this form of the reads that are replaced. What it does not
+    have will not come any more. Raises ArchiveAway while nobody can say; _NotWanted where nothing is left to be said.
+    """
+    with db.read() as connection:
+        before = sent_before(connection, (*content.preliminary, *content.supersedes), row.archive_id, row.kind)
+    found = []
+    for read_id, image, state in before:
+        if image != row.image:
+            continue
+        if state == RUNNING:  # on another machine
+            raise ArchiveAway("The result of an earlier read is being sent; this one follows it.")
+        names = (_number(db, "series", row.kind, read_id, image), _number(db, "result", row.kind, read_id, image))
+        if state == DONE or _archive_of(db, row)[1].has(content.study["StudyInstanceUID"], *names):
+            found.append(names)
+    with db.read() as connection:
+        if not found and not says_something(connection, row):
+            raise _NotWanted(_TAKES_BACK)
+    return tuple(found)
 
 
 def _object(db: Database, row: Row[Any], content: ResultContent) -> Dataset:

@@ -111,18 +111,21 @@ def superseded_reads(connection: Connection, read: Row[Any]) -> dict[int, str]:
     return {row.id: row.kind for row in connection.execute(earlier.order_by(reads.id))}
 
 
-def sent_before(connection: Connection, supersedes: Sequence[int], archive_id: int, kind: str) -> list[tuple[int, int]]:
-    """(id of the read, image) of the results of this form that went, or go, of those reads, oldest first."""
+def sent_before(
+    connection: Connection, supersedes: Sequence[int], archive_id: int, kind: str
+) -> list[tuple[int, int, str]]:
+    """(id of the read, image, state) of the results of this form that went, or go, of those reads, oldest first."""
     outbox = tables.outbox.c
-    query = select(outbox.read_id, outbox.image).where(
+    query = select(outbox.read_id, outbox.image, outbox.state).where(
         outbox.read_id.in_(supersedes), outbox.archive_id == archive_id, outbox.kind == kind,
         outbox.state.not_in((FAILED, CANCELLED)),
     )  # fmt: skip
-    return [(row.read_id, row.image) for row in connection.execute(query.order_by(outbox.id))]
+    return [(row.read_id, row.image, row.state) for row in connection.execute(query.order_by(outbox.id))]
 
 
 def _withdraw(connection: Connection, supersedes: Sequence[int]) -> None:
-    """Preliminary results that no archive has seen are not sent any more. Those that one may have are replaced."""
+    """Preliminary results that were not tried are not sent any more. Of the others the archive is asked first, when it
+    is their turn."""
     outbox, read = tables.outbox, tables.read.c
     preliminary = select(read.id).where(read.id.in_(supersedes), read.kind == "first")
     hold(connection, AdvisoryLock.RESULTS)
@@ -138,12 +141,23 @@ def _images_of(
 ) -> list[int]:
     """Numbers of the images that an object of this kind is made for: those with a mark, and those that had one in an
     object that this read replaces, so that what is taken back is replaced too."""
+    before = {number for _, number, _ in sent_before(connection, supersedes, archive_id, kind)}
+    return sorted(_own_images(connection, read, kind) | before)
+
+
+def says_something(connection: Connection, row: Row[Any]) -> bool:
+    """Whether a result has something to say of its own, and is not there to take back alone. row: of the table."""
+    read = connection.execute(select(tables.read).where(tables.read.c.id == row.read_id)).one()
+    return row.image in _own_images(connection, read, row.kind)
+
+
+def _own_images(connection: Connection, read: Row[Any], kind: str) -> set[int]:
+    """Numbers of the images that the read itself has something for in an object of this kind."""
+    if kind not in (*MARKS_SENT, "cad"):
+        return {0}
     annotations = annotations_of(connection, [read.id]).get(read.id, NO_ANNOTATIONS)
-    before = {number for _, number in sent_before(connection, supersedes, archive_id, kind)}
     if kind == "cad":
-        return [0] if before or _accepted_on_mammograms(connection, read, annotations) else []
-    if kind not in MARKS_SENT:
-        return [0]
+        return {0} if _accepted_on_mammograms(connection, read, annotations) else set()
     image = tables.image.c
     positions = {
         (row.sha256, row.frame): row.position
@@ -151,8 +165,7 @@ def _images_of(
     }
     marks = [mark for finding in annotations.findings for mark in finding.marks if mark.kind in MARKS_SENT[kind]]
     shown = ((mark.image_sha256, mark.frame) for mark in marks)
-    marked = {positions[one] + 1 for one in shown if one in positions}  # marks on other frames go in report and SR
-    return sorted(marked | before)
+    return {positions[one] + 1 for one in shown if one in positions}  # marks on other frames go in report and SR
 
 
 def _accepted_on_mammograms(connection: Connection, read: Row[Any], annotations: Annotations) -> bool:
@@ -194,7 +207,7 @@ def send_again(db: Database, actor: Actor, row_id: int) -> None:
             raise NotFound("There is no such result. Reload the page.")
         if row.state == RUNNING:
             raise Conflict("This result is being sent already.")
-        if row.state != DONE and _is_replaced(connection, row):
+        if row.state != DONE and is_replaced(connection, row):
             raise Conflict("A later read of this study replaced this one. Send the results of that one again instead.")
         fresh = {"state": QUEUED, "message": "Waits to be sent.", "attempts": 0, "tries": 0, "due_at": None}
         fresh |= {"cancel_asked_at": None, "ended_at": None, "result": None}
@@ -203,7 +216,7 @@ def send_again(db: Database, actor: Actor, row_id: int) -> None:
         trail.record(connection, person.id, "send again", f"result {row_id}", study=row.study_id, state=row.state)
 
 
-def _is_replaced(connection: Connection, row: Row[Any]) -> bool:
+def is_replaced(connection: Connection, row: Row[Any]) -> bool:
     """Whether a later read takes the place of a result's read: no result of the later one refers to this, so that an
     archive which gets it now would take it for the newest."""
     reads = tables.read.c

@@ -59,7 +59,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
         "name archive", "change archive", "remove archive", "watch archive", "end watch", "query archive",
         "fetch study", "show identity",
         "remove identity", "arrival done", "arrival failed", "arrival dead", "send again",
-        "result done", "result failed", "result dead",
+        "result done", "result failed", "result cancelled", "result dead",
     ),
     "Language model": (
         "name language model", "remove language model", "permit language model", "end permission",

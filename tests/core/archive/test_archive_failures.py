@@ -443,6 +443,42 @@ def test_a_success_that_the_archive_does_not_show_is_no_delivery(
     assert len(stub.stored) == 2 and stub.stored[0] == stub.stored[1], "the same bytes under the same number"
 
 
+@pytest.mark.parametrize("goes_first", ["the older", "the newer"])
+@pytest.mark.parametrize("broken", ["500", "500 after storing"])
+def test_no_result_comes_after_the_one_that_replaces_it(
+    db: Database, ada: Somebody, stub: Stub, archive_id: int, broken: str, goes_first: str
+) -> None:
+    study_id = read_study(db, ada, archive_id)
+    stub.broken = broken
+    assert sent(db, ada, study_id).tries == 1
+    stub.broken = "500"
+    reads.record_final_read(db, ada, study_id, {"R": Impression("5", 95)})
+    newer, older = outbox.results_of(db, ada, study_id)
+    for first in (older, newer) if goes_first == "the older" else (newer, older):
+        stub.broken = ""
+        with db.begin() as connection:
+            connection.execute(update(tables.outbox).values(due_at=tables.now() + timedelta(hours=1)))
+            connection.execute(update(tables.outbox).where(tables.outbox.c.id == first.id).values(due_at=None))
+        assert sending.send_next(db, **WHO)
+    has_older = broken == "500 after storing"
+    newer, older = outbox.results_of(db, ada, study_id)
+    assert (older.state, newer.state) == ("done" if has_older else "cancelled", "done"), older.message
+    *before, report = [dcmread(BytesIO(content)) for content in stub.stored]
+    assert len(before) == has_older and ("PredecessorDocumentsSequence" in report) == has_older
+    assert all(one.SOPInstanceUID in str(report) for one in before)
+
+
+def test_a_result_waits_while_another_machine_sends_the_one_that_it_replaces(
+    db: Database, ada: Somebody, stub: Stub, archive_id: int
+) -> None:
+    study_id = read_study(db, ada, archive_id)
+    reads.record_final_read(db, ada, study_id, {"R": Impression("5", 95)})
+    older = outbox.RESULTS.claim(db, worker="another", machine="there")
+    assert older is not None
+    row = sent(db, ada, study_id)
+    assert row.state == "queued" and "follows it" in row.message and stub.stored == []
+
+
 def test_a_result_that_cannot_be_made_is_failed_with_a_sentence_and_holds_up_no_other(
     db: Database, ada: Somebody, stub: Stub, archive_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

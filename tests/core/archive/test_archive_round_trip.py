@@ -470,7 +470,7 @@ def test_a_cad_report_goes_only_where_a_models_mark_was_accepted_or_is_taken_bac
         given = replace(drawn, proposals=(proposal,)) if answer_given else drawn
         reads.record_final_read(db, ada, study_id, impressions, annotations=given)
         assert len(outbox.results_of(db, ada, study_id)) == n, answer_given
-    assert send_all(db) == 2
+        send_all(db)
     first, second = sorted(orthanc.objects("SR"), key=lambda one: "PredecessorDocumentsSequence" in one)
     assert first.SOPClassUID == MAMMOGRAPHY_CAD_SR and first.SOPInstanceUID in str(second)
 
@@ -518,6 +518,31 @@ def test_a_preliminary_result_that_an_archive_may_have_seen_is_not_cancelled(
     reads.record_final_read(db, ada, study_id, first)
     (row,) = outbox.results_of(db, ada, study_id)
     assert row.state == "queued" and row.tries == 1
+
+    change_archive(db, ada, archive_id, replace(address(orthanc), sends=(), sends_preliminary=("sr",)))
+    with db.begin() as connection:
+        connection.execute(update(tables.outbox).values(due_at=None))
+    assert sending.send_next(db, **WHO)
+    (row,) = outbox.results_of(db, ada, study_id)
+    assert row.state == "cancelled" and "does not have it" in row.message, "once it says that it has not"
+    assert orthanc.objects("SR") == []
+
+
+def test_marks_that_no_archive_has_are_not_taken_back_there(
+    db: Database, ada: Somebody, archive_id: int, orthanc: Orthanc
+) -> None:
+    change_archive(db, ada, archive_id, replace(address(orthanc), sends=("sr", "pr")))
+    put_exam(orthanc)
+    study_id = fetched(db, ada, archive_id)
+    first = {"R": Impression("2", 5), "L": Impression("2", 5)}
+    reads.record_first_read(db, ada, study_id, first)
+    reads.record_final_read(db, ada, study_id, first, annotations=outlined(db, ada, study_id))
+    reads.record_final_read(db, ada, study_id, first)
+    send_all(db)
+    rows = [(row.kind, row.state) for row in outbox.results_of(db, ada, study_id)]
+    assert rows == [("pr", "cancelled"), ("sr", "done"), ("pr", "cancelled"), ("sr", "cancelled")]
+    (report,) = orthanc.objects("SR")
+    assert "PredecessorDocumentsSequence" not in report and orthanc.objects("PR") == []
 
 
 def test_nothing_of_a_double_reading_is_sent_before_its_final_reads(

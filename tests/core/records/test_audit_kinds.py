@@ -199,6 +199,9 @@ def an_archive_is_used(db: Database, ada: Person, ben: Person) -> None:
     reads.record_final_read(db, ben, study_id, {"R": CALM})
     identity.show_identity(db, ben, study_id)
     ends_of(db, outbox.RESULTS, lambda row_id: outbox.send_again(db, ben, row_id))
+    outbox.send_again(db, ben, outbox.results_of(db, ben, study_id)[0].id)
+    held = outbox.RESULTS.claim(db, worker="w", machine="m")
+    assert held is not None and outbox.RESULTS.finish(db, held, CANCELLED, "It ended.")
     assert retention.apply_policy(db) == 1, "which forgets what it is called"
     watching.watch_archive(db, ada, archive_id, None)
     archives.remove_archive(db, ada, archive_id)
