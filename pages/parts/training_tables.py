@@ -95,7 +95,7 @@ def outcome_text(job: JobRow, epochs: Sequence[Epoch], card: Card | OutlineCard 
 def duration_text(seconds: float) -> str:
     """Rounded up, as people say it."""
     if seconds < 90:
-        return f"{max(1, round(seconds))} seconds"
+        return how_many(max(1, round(seconds)), "second")
     return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 

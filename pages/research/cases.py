@@ -69,8 +69,10 @@ if found.empty:
 # Whoever reads a study with one of these pictures later knows what the model said of it.
 record_case_scores_shown(database(), who, of.weights)
 st.markdown(f"**{len(found)}** of {cohort.table.n} cases" + (f", the first {MOST_ROWS}" * (len(found) > MOST_ROWS)))
+shown = found.head(MOST_ROWS)
+names = shown["case"].str.rpartition("/")[2]  # the folders are the same for all and would push the names out of view
 chosen = st.dataframe(
-    found.head(MOST_ROWS),
+    shown.assign(case=names) if names.is_unique else shown,
     hide_index=True,
     on_select="rerun",
     selection_mode="single-row",

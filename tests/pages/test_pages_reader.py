@@ -609,13 +609,19 @@ def test_files_of_two_patients_become_two_studies_and_mixing_them_is_refused_bef
     upload.write_bytes(b"")
     monkeypatch.setattr(new_study, "upload_files", lambda key: [InboxFile(upload, "all.zip")])
     monkeypatch.setattr(new_study, "read_upload", lambda *_, **__: intakes)
-    assert "These 3 pictures are 2 studies." in tab.open("reader/read").text
+    words = tab.open("reader/read").text
+    assert "These 3 pictures are 2 studies." in words and "together by their tags" in words
     tab.app.text_input(key="new_name").set_value("Teaching")
     tab.settled()
     for toggle in tab.app.toggle:
         toggle.set_value(True)
     tab.settled()
     assert len(drawn) == 3
+
+    tab.app.selectbox(key="new_2_study_0").set_value(1)
+    assert "2 pictures · together by hand" in tab.settled().text
+    tab.app.selectbox(key="new_2_study_1").set_value(0)
+    tab.settled()
 
     drawn.clear()
     tab.app.selectbox(key="new_1_study_1").set_value(0)

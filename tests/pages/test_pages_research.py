@@ -48,6 +48,10 @@ def test_without_its_files_the_page_says_what_brings_them_and_shows_the_scores(
     monkeypatch.delenv("SECONDREAD_DATA_ROOT")
     words = cases.open("research/cases").text
     assert "SECONDREAD_DATA_ROOT" in words and "60 of 60 cases" in words.replace("*", "")
+    assert (
+        cases.app.dataframe[0].value["case"].is_unique
+        and not cases.app.dataframe[0].value["case"].str.contains("/").any()
+    )
     assert not cases.app.image
 
 

@@ -55,7 +55,9 @@ class Overview:
             return "no picture"
         smallest, middle, largest = (self.sizes.loc[order[place]] for place in (0, len(order) // 2, -1))
         words = [f"{one['width']} x {one['height']}" for one in (smallest, middle, largest)]
-        return f"{words[0]} to {words[2]} pixels, the middle one {words[1]}" if words[0] != words[2] else words[0]
+        return (
+            f"by area {words[0]} to {words[2]} pixels, the middle one {words[1]}" if words[0] != words[2] else words[0]
+        )
 
 
 def overview(db: Database, actor: Actor, version_id: int) -> Overview:

@@ -38,7 +38,8 @@ def bars(table: pd.DataFrame, column: str, labels: list[str]) -> go.Figure:
             x=rows[column], y=rows["cases"], name=label, text=rows["cases"], textposition="outside", textangle=0,
             cliponaxis=False, marker_color=COLOURS[number % len(COLOURS)],
         )  # fmt: skip
-    figure.update_layout(barmode="group", yaxis_title="pictures")
+    most = max(table["cases"], default=0)
+    figure.update_layout(barmode="group", yaxis_title="pictures", yaxis_range=[0, 1.15 * most + 1])  # and its number
     figure.update_xaxes(type="category", categoryorder="array", categoryarray=[*SPLITS, *sorted(set(table[column]))])
     return _calm(figure)
 

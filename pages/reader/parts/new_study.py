@@ -59,13 +59,14 @@ class ReadingOptions:
 @dataclass(frozen=True, slots=True)
 class Draft:
     """One file that was read. number: its own among the drafts. study: the study it goes into, from 0, and -1 for a
-    refused file."""
+    refused file. is_moved: somebody put it there."""
 
     number: int
     file: InboxFile
     picture: NewPicture
     options: ReadingOptions = ReadingOptions()
     study: int = -1
+    is_moved: bool = False
 
     @property
     def name(self) -> str:
@@ -216,11 +217,13 @@ def _study(
 def _heading(drafts: Sequence[Draft], members: Sequence[int], number: int, shown: int, base: str) -> str:
     images = [drafts[position].picture.image for position in members]
     taken = sorted({image.taken_on for image in images if image.taken_on})
-    is_tagged = all(image.exam_hash or image.patient_hash for image in images)
+    by = "their tags" if all(image.exam_hash or image.patient_hash for image in images) else "folder and name"
+    if any(drafts[position].is_moved for position in members):
+        by = "hand"
     words = [
         "1 picture" if len(images) == 1 else f"{len(images)} pictures",
         f"taken {taken[0]}" if taken else "",
-        ("together by their tags" if is_tagged else "together by folder and name") if len(images) > 1 else "",
+        f"together by {by}" if len(images) > 1 else "",
     ]
     st.markdown(f"**Study {shown}** · {' · '.join(filter(None, words))}")
     st.caption(", ".join(plain(drafts[position].name) for position in members))
@@ -316,7 +319,9 @@ def _move(number: int, key: str) -> None:
     """Before the page is drawn anew, so that no picture is ever drawn where it does not belong."""
     require("create_study")
     drafts: list[Draft] = st.session_state.get(_DRAFTS, [])
-    drafts[:] = [replace(draft, study=st.session_state[key]) if draft.number == number else draft for draft in drafts]
+    for position, draft in enumerate(drafts):
+        if draft.number == number:
+            drafts[position] = replace(draft, study=st.session_state[key], is_moved=True)
 
 
 def _options(draft: Draft, key: str) -> ReadingOptions:
