@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -13,9 +14,10 @@ import numpy as np
 from core.findings.finding import NO_ANNOTATIONS, Annotations
 from core.imaging.decoded import VIEW_UNKNOWN
 from core.imaging.intake import SIDE_UNKNOWN
+from core.models.aggregate import BreastScore
 from core.reading.opinions import Opinion
 from core.reports.fonts import LEFT_TO_RIGHT_MARK
-from core.types import NEEDS_SIDE, SIDE_NOT_STATED, VIEWS, Estimate, Image, Prediction, is_called
+from core.types import NEEDS_SIDE, SIDE_NOT_STATED, VIEWS, Estimate, Image, Modality, Prediction, is_called
 
 AI_GENERATED = "AI-generated"
 ATTENTION_CAPTION = "Model attention, not a lesion outline"
@@ -217,7 +219,8 @@ def counted(reads: Sequence[ReportRead]) -> tuple[ReportRead, ...]:
 
 def agreements_by_breast(opinions: Sequence[Opinion]) -> list[str]:
     """One sentence a breast where two models or more read it that are not weak."""
-    found = [(breast_name(one.breast), one.agreement) for one in opinions if one.agreement]
+    names = names_of_breasts(opinions)
+    found = [(names[one.breast, one.modality], one.agreement) for one in opinions if one.agreement]
     return [f"{breast}: {words[0].lower()}{words[1:]}" for breast, words in found]
 
 
@@ -270,6 +273,18 @@ def when(at: datetime) -> str:
 
 def breast_name(breast: str) -> str:
     return BREAST_NAMES[breast]
+
+
+def names_of_breasts(said: Iterable[Opinion | BreastScore]) -> dict[tuple[str, Modality | None], str]:
+    """(breast, modality) -> "Left breast", and "Left breast, ultrasound" where models of several kinds read it."""
+    found = dict.fromkeys((one.breast, one.modality) for one in said)
+    kinds = Counter(breast for breast, _ in found)
+    return {
+        (breast, modality): f"{breast_name(breast)}, {modality}"
+        if modality and kinds[breast] > 1
+        else breast_name(breast)
+        for breast, modality in found
+    }
 
 
 @dataclass(frozen=True, slots=True)

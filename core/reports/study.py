@@ -217,6 +217,7 @@ def _second_read(report: Report) -> Iterator[Block]:
     )
     yield from (Text(words, "alarm") for words in dict.fromkeys((*notes, *remarks)))
     classes = _classes_of_breasts(report)
+    names = content.names_of_breasts(report.opinions)
     rows = []
     for opinion in report.opinions:
         for score in opinion.scores:
@@ -230,8 +231,8 @@ def _second_read(report: Report) -> Iterator[Block]:
             images = "1 image" if score.n_images == 1 else f"{score.n_images} images"
             origin = classes.get((score.breast, score.weights_sha256), f"{images}; {score.rule}")
             rows.append([
-                content.breast_name(score.breast), model, shown.probability, content.percent_range(score.interval),
-                shown.verdict, origin,
+                names[opinion.breast, opinion.modality], model, shown.probability,
+                content.percent_range(score.interval), shown.verdict, origin,
             ])  # fmt: skip
     if rows:
         heads = ["Breast", "Model", *_MALIGNANT, "Classes of its image" if classes else "From"]

@@ -97,9 +97,10 @@ def _blocks(content: ResultContent) -> Iterator[Block]:
         yield Table([("Breast", "Finding"), *found], [0.2, 0.8])
     if content.breasts:
         yield Heading("Second read", mark=words.AI_GENERATED)
+        names = words.names_of_breasts(content.breasts)
         scores = [
-            (words.breast_name(one.breast), one.model_id, words.percent(one.malignant), words.percent(one.threshold),
-             one.weights_sha256[:8])
+            (names[one.breast, one.modality], one.model_id, words.percent(one.malignant),
+             words.percent(one.threshold), one.weights_sha256[:8])
             for one in content.breasts
         ]  # fmt: skip
         head = ("Breast", "Model", "Probability of malignancy", "Threshold", "Weights")

@@ -6,7 +6,6 @@ One line a breast, by the model that leads; the others are folded under it. Prob
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -29,6 +28,7 @@ from core.reports.content import (
     against_threshold,
     breast_name,
     class_text,
+    names_of_breasts,
     percent_range,
 )
 from pages.parts.markdown import plain
@@ -135,12 +135,11 @@ def show_scores(study: StoredStudy, answers: Sequence[Answer], labels: Mapping[s
         return
     _show_notes(opinions, names)
     _say_another_first(study, opinions, names)
-    of_breast = Counter(opinion.breast for opinion in opinions)
+    breasts = names_of_breasts(opinions)
     columns = st.columns(2) if len(opinions) == 2 else [st.container() for _ in opinions]
     for column, opinion in zip(columns, opinions, strict=True):
-        of = f", {opinion.modality}" if of_breast[opinion.breast] > 1 else ""
         with column.container(gap="small"):
-            _show_opinion(opinion, f"{breast_name(opinion.breast)}{of}", names)
+            _show_opinion(opinion, breasts[opinion.breast, opinion.modality], names)
 
 
 def _show_notes(opinions: Sequence[Opinion], names: Mapping[str, str]) -> None:

@@ -11,6 +11,7 @@ from test_structured_report import CONTENT, FINDING
 
 from core.archive.results.content import ResultContent
 from core.archive.results.encapsulated_report import encapsulated_report
+from core.types import Modality
 
 
 def text_of(content: ResultContent, folder: Path) -> str:
@@ -38,6 +39,13 @@ def test_what_was_not_given_is_not_said(tmp_path: Path) -> None:
     text = text_of(replace(CONTENT, density=None, breasts=(), answers=()), tmp_path)
     for unsaid in ("composition", "Second read", "Findings", "replaces"):
         assert unsaid not in text, unsaid
+
+
+def test_a_breast_that_models_of_several_kinds_read_is_named_with_the_kind(tmp_path: Path) -> None:
+    kinds = (Modality.MAMMOGRAPHY, Modality.ULTRASOUND)
+    breasts = tuple(replace(CONTENT.breasts[0], modality=kind) for kind in kinds)
+    text = " ".join(text_of(replace(CONTENT, breasts=breasts), tmp_path).split())
+    assert "Right breast, mammography" in text and "Right breast, ultrasound" in text
 
 
 def test_it_refers_to_the_images_each_once() -> None:

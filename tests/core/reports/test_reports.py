@@ -407,6 +407,11 @@ def tables_of(document: Document, first: str) -> list[Sequence[str]]:
     return list(found.rows[1:])
 
 
+def second_read_rows(document: Document) -> list[Sequence[str]]:
+    found = [block for block in flat(document.blocks) if isinstance(block, Table)]
+    return next(list(block.rows[1:]) for block in found if block.rows[0][:2] == ["Breast", "Model"])
+
+
 def test_what_a_colleague_needs_comes_first_then_the_models_and_their_limits():
     assert headings(study_document(report())) == [
         "Assessment", "Pictures", "Second read by breast", "The models and their limits",
@@ -450,9 +455,7 @@ def test_the_lead_stands_first_and_a_weak_model_says_so_at_its_name_and_on_its_r
     opinion = replace(report().opinions[0], remarks={OTHERS: (remark,)}, weak=frozenset({OTHERS}))
     cnn = ReportModel("mammography-cnn", "Small CNN", OTHERS, "20 %", {}, remarks=(remark,), is_weak=True)
     document = study_document(report(opinions=(opinion,), models=(*report().models, cnn)))
-    found = [block for block in document.blocks if isinstance(block, Table)]
-    by_breast = next(block.rows for block in found if block.rows[0][:2] == ["Breast", "Model"])
-    assert [row[1] for row in by_breast[1:]] == ["Mammography fusion\nlead", "Small CNN\nweak"]
+    assert [row[1] for row in second_read_rows(document)] == ["Mammography fusion\nlead", "Small CNN\nweak"]
     assert tables_of(document, "Model")[1] == ["Small CNN\nmammography-cnn", "", "20 %", remark]
     words = html_text(build_html(document))[0]
     assert "models disagree" not in words and "Every model" not in words
@@ -491,6 +494,24 @@ def test_one_image_a_breast_is_not_listed_twice_and_several_are_listed_image_by_
     words = html_text(build_html(study_document(report(images=(image, far), opinions=unlike))))[0]
     assert words.count("Unlike what it learnt from: the picture lies further") == 1 and "1 image; " in words
     assert "nlike its training images:" not in words
+
+
+def test_a_breast_that_models_of_several_kinds_read_is_named_with_the_kind():
+    lead, other = report().opinions[0].scores
+    ultrasound, histology = (
+        Opinion("R", replace(lead, modality=kind), (replace(other, modality=kind),), modality=kind)
+        for kind in (Modality.ULTRASOUND, Modality.HISTOLOGY)
+    )
+
+    def named(*opinions: Opinion) -> list[str]:
+        return [row[0] for row in second_read_rows(study_document(report(opinions=opinions)))]
+
+    kinds = ["Right breast, ultrasound", "Right breast, histology"]
+    assert named(ultrasound, histology) == [kinds[0], kinds[0], kinds[1], kinds[1]]
+    said = content.agreements_by_breast([ultrasound, histology])
+    assert [sentence.split(":")[0] for sentence in said] == kinds
+    assert named(ultrasound) == ["Right breast"] * 2
+    assert named(ultrasound, replace(histology, breast="L")) == ["Right breast"] * 2 + ["Left breast"] * 2
 
 
 def test_the_text_for_the_report_is_made_from_the_assessment_views_and_density():
