@@ -39,6 +39,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 class Mark:
     """One mark on one picture. image_sha256: of the picture's file. frame: of it, from 0. kind: one of `N_POINTS`.
 
+    Points are kept to a hundredth of a pixel, as they are stored: what is measured does not change by saving.
+
     Raises InvalidInput for what is no mark.
     """
 
@@ -57,6 +59,8 @@ class Mark:
             raise InvalidInput("A mark's points are columns and rows of the picture, from 0.")
         if not _SHA256.fullmatch(self.image_sha256) or not 0 <= self.frame < LARGEST:
             raise InvalidInput("A mark names the picture that it is on.")
+        kept = tuple((round(column, 2), round(row, 2)) for column, row in self.points)
+        object.__setattr__(self, "points", kept)
 
     def is_inside(self, height: int, width: int) -> bool:
         """Whether no point lies outside of a picture of this size."""
@@ -64,7 +68,7 @@ class Mark:
 
     def to_json(self) -> dict[str, Any]:
         """As it is stored; frames count from 1 there, as in DICOM."""
-        points = [[round(column, 2), round(row, 2)] for column, row in self.points]
+        points = [list(point) for point in self.points]
         return {"image": self.image_sha256, "frame": self.frame + 1, "kind": self.kind, "points": points}
 
     @classmethod
