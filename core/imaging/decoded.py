@@ -18,6 +18,10 @@ BITS_GUESSED = (
     "so its brightness is a guess. Read all images of the exam together, or send the DICOM file."
 )
 """A warning that is over once several pictures of one study have settled their bits together."""
+RAW = (
+    "This is the raw image of the detector (FOR PROCESSING), not what the radiologist usually sees; the models were "
+    "made for processed images, so its score stands alone and is not part of the breast's number."
+)
 VIEW_UNKNOWN = "The file names a view of the breast that is not known here; set the view before reading."
 """A warning that is over once somebody has stated the view."""
 

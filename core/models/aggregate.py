@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from core.imaging.decoded import RAW
 from core.types import SIDE_NOT_STATED, Image, Modality, Prediction, interval_of, is_called, is_unlike
 
 
@@ -19,7 +20,8 @@ class ImageScore:
     """What one model said of one image, as far as a breast's number is made of it.
 
     breast: "R", "L" or `SIDE_NOT_STATED`. malignant, threshold: in [0, 1]; samples: as in `Prediction`.
-    is_alone: it is no part of the breast's number. training_distance: as in `Prediction`.
+    is_alone: it is no part of the breast's number. training_distance: as in `Prediction`. name: what the rule calls the
+    image, why it stands alone with it; "" where nobody reads the rule.
     """
 
     breast: str
@@ -31,6 +33,7 @@ class ImageScore:
     samples: tuple[float, ...] = ()
     is_alone: bool = False
     training_distance: float | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +41,11 @@ class BreastScore:
     """What one model says of one breast.
 
     breast: "R", "L" or `SIDE_NOT_STATED`. malignant: in [0, 1]; samples: as in `Prediction`. rule: how the images were
-    brought together, in words. The threshold was chosen on single images. is_whole: the score comes from all of the
-    breast's images that the model answered. Of a model there are several scores a breast, none of them whole, only
-    where its images were answered by different weights or against different thresholds. is_unlike_training: one of the
-    images lies beyond what the model learnt from, so that the score is no evidence for or against another's.
+    brought together and which ones were left out, in words. The threshold was chosen on single images. is_whole: the
+    score comes from all of the breast's images that the model answered and that count. Of a model there are several
+    scores a breast, none of them whole, only where its images were answered by different weights or against different
+    thresholds. is_unlike_training: one of the images lies beyond what the model learnt from, so that the score is no
+    evidence for or against another's.
     """
 
     breast: str
@@ -69,7 +73,7 @@ class BreastScore:
 MEAN_RULE = "mean over the views of the breast"
 MAX_RULE = "highest of the breast's images"
 UNSIDED_RULE = "highest of the images whose side is not stated, which may be of both breasts"
-ONE_RULE = "the breast's only image"
+ONE_RULE = "the breast's only image that the model answered"
 _ONE_OF_SEVERAL = "one of the breast's images"
 
 
@@ -84,18 +88,26 @@ def breast_scores(answers: Iterable[ImageScore]) -> list[BreastScore]:
     Numbers of different weights are not one number, and a score has one threshold: where a model's answers on a breast
     differ in either, each kind has a score of its own, whose rule says so.
     """
+    alone: dict[tuple[str, str], list[ImageScore]] = {}
     grouped: dict[tuple[str, str], dict[tuple[str, float], list[ImageScore]]] = {}
     for answer in answers:
-        if not answer.is_alone:
+        if answer.is_alone:
+            alone.setdefault((answer.breast, answer.model_id), []).append(answer)
+        else:
             kinds = grouped.setdefault((answer.breast, answer.model_id), {})
             kinds.setdefault((answer.weights_sha256, answer.threshold), []).append(answer)
     order = ("R", "L", SIDE_NOT_STATED)
-    in_order = sorted(grouped.values(), key=lambda kinds: order.index(next(iter(kinds.values()))[0].breast))
-    return [_score(members, is_whole=len(kinds) == 1) for kinds in in_order for members in kinds.values()]
+    return [
+        _score(members, alone.get(of, ()), is_whole=len(grouped[of]) == 1)
+        for of in sorted(grouped, key=lambda of: order.index(of[0]))
+        for members in grouped[of].values()
+    ]
 
 
 def per_breast(images: Sequence[Image], predictions: Sequence[Sequence[Prediction]]) -> list[BreastScore]:
     """The same of decoded images. predictions: a sequence for each image."""
+    from core.imaging.hanging import label_of  # scipy comes with it
+
     return breast_scores(
         ImageScore(
             breast=image.laterality or SIDE_NOT_STATED,
@@ -107,8 +119,9 @@ def per_breast(images: Sequence[Image], predictions: Sequence[Sequence[Predictio
             samples=prediction.malignant_samples,
             is_alone=not counts_for_breast(image),
             training_distance=prediction.training_distance,
+            name=f"{label_of(images, index)}{_why_alone(image)}",
         )
-        for image, answers in zip(images, predictions, strict=True)
+        for index, (image, answers) in enumerate(zip(images, predictions, strict=True))
         for prediction in answers
     )
 
@@ -118,15 +131,23 @@ def counts_for_breast(image: Image) -> bool:
     return not (image.is_scored_alone or image.unread)
 
 
+def _why_alone(image: Image) -> str:
+    """Behind the name of an image that does not count, why; "" of one that does."""
+    if counts_for_breast(image):
+        return ""
+    return " (no model reads it)" if image.unread else " (raw image)" if RAW in image.warnings else " (no full view)"
+
+
 def is_comparable(scores: Sequence[BreastScore]) -> bool:
     """Whether these scores of one breast can be counted against each other: each model has one."""
     return all(score.is_whole for score in scores)
 
 
-def _score(members: Sequence[ImageScore], *, is_whole: bool) -> BreastScore:
+def _score(members: Sequence[ImageScore], alone: Sequence[ImageScore], *, is_whole: bool) -> BreastScore:
     first = members[0]
     if len(members) == 1:
-        rule, value, samples = ONE_RULE, first.malignant, first.samples
+        rule = (f"{first.name} alone" if first.name else "one image") if alone else ONE_RULE
+        value, samples = first.malignant, first.samples
     elif first.modality is Modality.MAMMOGRAPHY and first.breast != SIDE_NOT_STATED:
         rule, value = MEAN_RULE, float(np.mean([member.malignant for member in members]))
         samples = tuple(np.mean([member.samples for member in members], axis=0).tolist())
@@ -137,6 +158,10 @@ def _score(members: Sequence[ImageScore], *, is_whole: bool) -> BreastScore:
     if not is_whole:
         rule = f"{_ONE_OF_SEVERAL if rule == ONE_RULE else rule}, as far as the weights "
         rule += f"{first.weights_sha256[:8]} answered it against {100 * first.threshold:.1f}\u00a0%"
+    if alone:
+        names = ", ".join(one.name for one in alone if one.name)
+        n = len(members)
+        rule += f"; not counted: {names}" if names else f"; {n} of {n + len(alone)} images counted"
     return BreastScore(
         first.breast, first.model_id, value, samples, first.threshold, len(members), rule,
         first.weights_sha256, is_whole, any(is_unlike(member.training_distance) for member in members), first.modality,

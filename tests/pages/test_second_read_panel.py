@@ -10,6 +10,7 @@ from page_site import PASSWORD, FakeModel, PageSite, Tab, first_read, picture, r
 from pypdf import PdfReader
 from record_site import signed_in
 
+from core.imaging.decoded import RAW
 from core.reading import second_read
 from core.reading.opinions import ALL_WEAK
 from core.records.people import accounts
@@ -106,6 +107,27 @@ def test_another_number_that_stands_first_while_a_study_is_open_is_said(opened_s
     assert "it was Fusion, with" not in tab.text
     tab.open("reader/worklist").open("reader/read", study)
     assert "it was Fusion, with" not in tab.text
+
+
+def test_a_view_that_does_not_count_is_named_under_the_number_of_its_breast_and_in_what_it_means(
+    opened_site: PageSite, tab: Tab
+) -> None:
+    release(opened_site.weights, "mammography-fusion", auc_low=0.8)
+    views = [(side, view) for side in ("R", "L") for view in ("CC", "MLO")]
+    images = [
+        picture(number, modality=Modality.MAMMOGRAPHY, laterality=side, view=view)
+        for number, (side, view) in enumerate(views)
+    ]
+    images[1] = replace(images[1], is_scored_alone=True, warnings=(RAW,))
+    study = store(opened_site, images=images)
+    given = {"R": Impression("2", 1), "L": Impression("2", 1)}
+    reads.record_first_read(opened_site.db, opened_site.one, study, given, "seen first")
+    tab.open("reader/read", study).press("Show second read")
+    (right,) = [element.proto.body for element in tab.app.get("html") if "sr-bars" in element.proto.body
+                and "Right breast" in element.proto.body]  # fmt: skip
+    rule = "R CC alone; not counted: R MLO (raw image)."
+    assert rule in right and "not counted" not in lead_lines(tab)[0]
+    assert f"Number of Right breast: {rule} Number of Left breast: mean over the views of the breast." in tab.text
 
 
 def test_an_administrator_names_the_lead_on_the_page_releases(opened_site: PageSite, tab: Tab) -> None:

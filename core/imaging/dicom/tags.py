@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from core.errors import UnreadableImage
-from core.imaging.decoded import clean_text
+from core.imaging.decoded import RAW, clean_text
 from core.types import Modality
 
 if TYPE_CHECKING:
@@ -501,11 +501,7 @@ def general_warnings(header: Dataset, modality: Modality | None) -> list[str]:
             "Names may be burnt into the picture (ultrasound or secondary capture); look before sharing it."
         )
     if is_for_processing(header):
-        warnings.append(
-            "This is the raw image of the detector (FOR PROCESSING), not what the radiologist usually sees; "
-            "the models were made for processed images, so its score stands alone and is not part of the breast's "
-            "number."
-        )
+        warnings.append(RAW)
     if text_of(header, "BreastImplantPresent") == "YES":
         warnings.append("The file says that an implant is present; the models were not made for implants.")
     return warnings

@@ -243,13 +243,17 @@ def _show_meaning(opinions: Sequence[Opinion], answers: Sequence[Answer], names:
         )
         st.markdown(f"{meanings}.")
     scores = [score for opinion in opinions for score in opinion.scores]
-    rules = dict.fromkeys(score.rule for score in scores)
+    breasts = names_of_breasts(scores)
+    rules: dict[str, dict[str, None]] = {}
+    for score in scores:
+        rules.setdefault(score.rule, {})[breasts[score.breast, score.modality]] = None
     said = [
         *dict.fromkeys(_first(one, names) for one in opinions if one.why),
         "A score above the threshold (dashed) is no diagnosis, and one below it does not rule cancer out.",
         INTERVAL_NOTE,
         UNLIKE_TEXT if any(score.is_unlike_training for score in scores) else "",
-        f"A breast's number: {'; '.join(rules)}." if rules else "",
+        f"A breast's number: {next(iter(rules))}." if len(rules) == 1 else "",
+        *(f"Number of {' and '.join(of)}: {plain(rule)}." for rule, of in rules.items() if len(rules) > 1),
     ]
     st.caption(" ".join(filter(None, said)))
     chosen = _show_thresholds(answers)

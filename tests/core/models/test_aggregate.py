@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from core.imaging.decoded import RAW
 from core.models.aggregate import (
     MAX_RULE,
     MEAN_RULE,
@@ -85,7 +86,30 @@ def test_pictures_that_stand_alone_are_no_part_of_the_breast_s_number() -> None:
     assert score.malignant == pytest.approx(0.3) and score.n_images == 2
     assert per_breast([spot, specimen], answers[2:]) == []
     (score,) = per_breast([full, spot], [answers[0], answers[2]])
-    assert score.malignant == 0.2 and score.rule == ONE_RULE
+    assert score.malignant == 0.2 and score.n_images == 1
+
+
+def test_what_is_left_out_of_a_breast_s_number_is_named_with_why() -> None:
+    cc, mlo = (replace(image("R", Modality.MAMMOGRAPHY), view=view) for view in ("CC", "MLO"))
+    raw = replace(mlo, is_scored_alone=True, warnings=(RAW,))
+    spot = replace(cc, is_scored_alone=True, view_modifiers=("spot compression",))
+    left = [replace(one, laterality="L") for one in (cc, mlo)]
+    answers = [[prediction(value, ())] for value in (0.2, 0.4, 0.3, 0.5)]
+    assert [score.rule for score in per_breast([cc, raw, *left], answers)] == [
+        "R CC alone; not counted: R MLO (raw image)", MEAN_RULE,
+    ]  # fmt: skip
+    (score,) = per_breast([cc, mlo, raw, spot], answers)
+    left_out = "R MLO (raw image), R CC, spot compression (no full view)"
+    assert score.rule == f"{MEAN_RULE}; not counted: {left_out}" and score.n_images == 2
+
+
+def test_where_images_have_no_names_it_is_said_how_many_were_counted() -> None:
+    one = ImageScore("R", Modality.MAMMOGRAPHY, "m", "w", 0.2, 0.3)
+    raw = replace(one, is_alone=True)
+    assert [score.rule for score in breast_scores([one, raw])] == ["one image; 1 of 2 images counted"]
+    assert [score.rule for score in breast_scores([one, raw, one])] == [f"{MEAN_RULE}; 2 of 3 images counted"]
+    elsewhere = [replace(raw, breast="L"), replace(raw, model_id="other")]
+    assert [score.rule for score in breast_scores([one, *elsewhere])] == [ONE_RULE]
 
 
 @pytest.mark.parametrize("modality", [Modality.MAMMOGRAPHY, Modality.ULTRASOUND])
