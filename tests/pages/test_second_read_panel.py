@@ -258,3 +258,28 @@ def test_the_report_measures_a_model_at_the_threshold_that_stands_beside_it(open
     assert "sensitivity 1.000" in own and "specificity 1.000" in own
     everybody = measured(threshold=0.0, threshold_rule="a value that this site has set itself")
     assert "sensitivity 1.000" in everybody and "specificity 0.000" in everybody
+
+
+def test_the_report_says_which_numbers_of_a_model_in_folds_are_at_each_fold_s_own_threshold(
+    opened_site: PageSite,
+) -> None:
+    from pages.reader.parts import study_report
+
+    release(opened_site.weights, "ultrasound-fusion", folds={"n": 2, "thresholds": [0.5, 0.7]})
+    path = opened_site.weights / "ultrasound-fusion" / "abababab.test_scores.csv"
+    head, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([f"{head},fold", *(f"{row},{number // 30}" for number, row in enumerate(rows))]))
+    site, study = Settings.from_environment(), store(opened_site)
+    stored = studies.load_study(opened_site.db, opened_site.one, study)
+    prediction, explanation = FakeModel(second_read.live_cards(site)[0]).read(stored.images[0].image)
+
+    def measured(**changes: object) -> list[str]:
+        answers = [(stored.images[0].id, replace(prediction, **changes), explanation)]
+        (model,) = study_report.gather(opened_site.one, stored, answers, [], site).models
+        return measured_text(model.headline).splitlines()[1:]
+
+    assert [line.split(" (")[0] for line in measured()] == [
+        "AUC 1.000", "sensitivity at each fold's own threshold 0.500", "specificity at each fold's own threshold 1.000",
+    ]  # fmt: skip
+    everybody = measured(threshold=0.5, threshold_rule="a value that this site has set itself")
+    assert [line.split(" (")[0] for line in everybody] == ["AUC 1.000", "sensitivity 1.000", "specificity 1.000"]

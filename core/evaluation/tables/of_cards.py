@@ -6,6 +6,9 @@ import hashlib
 import json
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from core.evaluation.statistics.metrics import evaluate_binary, evaluate_classes, evaluate_threshold
 from core.evaluation.statistics.operating_points import threshold_at_sensitivity
@@ -14,6 +17,9 @@ from core.models.cards import Card, case_thresholds, read_test_scores, read_vali
 from core.models.operating_point import OperatingPoint, operating_point
 from core.settings import Settings
 from core.types import Estimate
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def headline(card: Card) -> dict[str, Estimate]:
@@ -85,6 +91,15 @@ def measured_at(card: Card, point: OperatingPoint) -> dict[str, Estimate]:
     if scores is None:
         return {}
     labels, patients = (scores["label"] == card.positive).to_numpy().astype(int), scores["patient"].to_numpy()
+    return evaluate_threshold(labels, scores[card.positive].to_numpy(), _thresholds(card, point, scores), patients)
+
+
+def is_at_folds_own(card: Card, point: OperatingPoint) -> bool:
+    """Whether `measured_at` holds each fold's cases against that fold's threshold instead of this one."""
+    scores = read_test_scores(card)
+    return scores is not None and isinstance(_thresholds(card, point, scores), np.ndarray)
+
+
+def _thresholds(card: Card, point: OperatingPoint, scores: pd.DataFrame) -> float | np.ndarray:
     is_own = point.is_of_card and point.threshold == card.threshold.value
-    at = case_thresholds(card, scores) if is_own else point.threshold
-    return evaluate_threshold(labels, scores[card.positive].to_numpy(), at, patients)
+    return case_thresholds(card, scores) if is_own else point.threshold

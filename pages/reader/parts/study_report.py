@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import streamlit as st
 
 from core.archive.results.diagnostic_report import export_diagnostic_report
-from core.evaluation.tables.of_cards import headline, measured_at
+from core.evaluation.tables.of_cards import headline, is_at_folds_own, measured_at
 from core.imaging.hanging import hang, label_on_frame
 from core.imaging.preprocess import heat_map
 from core.models.cards import WEAK, known_cards, leak_text, leaks_of, remarks_of, weak_texts
@@ -185,13 +185,18 @@ def _models(answers: Sequence[Answer], site: Settings) -> Iterator[ReportModel]:
             continue
         point = operating_point(card, prediction.threshold, prediction.threshold_rule)
         measured = {**headline(card), **measured_at(card, point)}  # the calls at the threshold that stands beside them
+        of_folds = " at each fold's own threshold" if is_at_folds_own(card, point) else ""
         remarks, is_weak = remarks_of(site, card), bool(weak_texts(site, card))
         yield ReportModel(
             card.model_id,
             card.title,
             card.weights_sha256,
             point.brief,
-            {words: measured[key] for key, words in _MEASURES.items() if key in measured},
+            {
+                f"{words}{of_folds if key.endswith('_at_threshold') else ''}": measured[key]
+                for key, words in _MEASURES.items()
+                if key in measured
+            },
             data_text(card),
             tuple(limit for limit in card.limits if not (is_weak and limit.startswith(WEAK))),
             tuple(map(leak_text, leaks_of(card))),
