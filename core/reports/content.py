@@ -7,7 +7,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import numpy as np
 
@@ -178,7 +178,8 @@ class LanguageWords:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything one report says. study_name: chosen by the reader. made_at: with a time zone."""
+    """Everything one report says. study_name: chosen by the reader. made_at: with a time zone. taken_on: the day of the
+    exam where its files say it."""
 
     study_id: str
     study_name: str
@@ -193,6 +194,7 @@ class Report:
     is_synthetic: bool = False
     notes: tuple[str, ...] = field(default_factory=tuple)
     language: tuple[LanguageWords, ...] = ()
+    taken_on: date | None = None
 
     @property
     def has_ai(self) -> bool:

@@ -54,6 +54,8 @@ def _blocks(report: Report) -> Iterator[Block]:
         yield Banner("Synthetic study: the pictures were made by a program and show no patient.")
     yield Heading(report.study_name, level=1)
     state = "final" if report.is_final else "preliminary: no final assessment yet"
+    if report.taken_on:
+        yield Text(f"Taken {report.taken_on}")
     yield Text(" · ".join(["SecondRead report", *filter(None, [content.named(report.site_name)]), state]), "soft")
     yield from _assessment(report)
     yield from _findings(report)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from datetime import date
 
 import pytest
 from page_site import PASSWORD, FakeModel, PageSite, Tab, first_read, picture, release, store
@@ -210,6 +211,17 @@ def test_the_report_of_one_ultrasound_image_takes_at_most_three_pages(opened_sit
     )
     pages = PdfReader(io.BytesIO(build_pdf(study_document(report)))).pages
     assert 2 <= len(pages) <= 3
+
+
+def test_the_report_has_the_day_of_the_exam_from_its_files(opened_site: PageSite) -> None:
+    from pages.reader.parts import study_report
+
+    def taken(study: str) -> date | None:
+        stored = studies.load_study(opened_site.db, opened_site.one, study)
+        return study_report.gather(opened_site.one, stored, [], [], Settings.from_environment()).taken_on
+
+    assert taken(store(opened_site, images=[picture(laterality="L", taken_on=date(2025, 3, 4))])) == date(2025, 3, 4)
+    assert taken(store(opened_site, "Other")) is None
 
 
 def test_the_report_says_that_a_third_reader_decides_and_between_whom(opened_site: PageSite) -> None:

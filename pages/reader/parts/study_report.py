@@ -63,6 +63,7 @@ def gather(
         is_synthetic=study.row.is_synthetic,
         notes=(*_not_here(study), *_unanswered(study, answers, site)),
         language=tuple(_language(person, study, site)),
+        taken_on=study.row.taken_on,
     )
 
 

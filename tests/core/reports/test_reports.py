@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from html.parser import HTMLParser
 
 import numpy as np
@@ -166,6 +166,15 @@ def test_both_formats_say_who_when_what_and_what_it_must_not_be_used_for(build):
     ):
         assert expected in words, expected
     assert "Synthetic" not in words
+
+
+@pytest.mark.parametrize(
+    "build", [lambda r: html_text(build_html(study_document(r)))[0], lambda r: pdf_text(build_pdf(study_document(r)))]
+)
+def test_the_day_of_the_exam_stands_under_the_name_where_it_is_known(build):
+    words = build(report(taken_on=date(2025, 3, 4)))
+    assert words.index("Taken 2025-03-04") < words.index("SecondRead report ·")
+    assert "Taken" not in build(report())
 
 
 @pytest.mark.parametrize(
