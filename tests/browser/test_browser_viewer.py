@@ -651,6 +651,20 @@ def test_the_browser_and_the_saved_read_measure_an_outline_alike(page: ViewerPag
     assert abs(float(area) - found.area) < 0.01 * found.area
 
 
+def test_what_the_browser_measures_does_not_change_by_saving(page: ViewerPage) -> None:
+    image = picture_of(gradient(1337, 2989), laterality="L", view="CC")
+    path = [(101.0, 53.0), (502.0, 254.0)]
+    page.draw(*alone(image), cell_height=GRID_TOP_LEFT)
+    page.key("e")
+    drag(page, path)
+    said = measured(page)
+    page.draw(*alone(image), cell_height=GRID_TOP_LEFT, marking=marking(), key="form")
+    page.key("e")
+    drag(page, path)
+    [(_, mark)] = sent_marks(page)
+    assert f", {measured_by_python(mark, image).area:.0f} pixels" in said
+
+
 def test_marks_go_to_the_page_and_the_page_may_replace_them(page: ViewerPage) -> None:
     from pages.parts.viewer import Drawn
 
@@ -703,6 +717,7 @@ def test_a_dragged_line_of_an_outline_takes_the_points_beside_it_along_and_shift
     around = np.linspace(0, 2 * np.pi, 80, endpoint=False)
     ring = tuple(zip((300 + 100 * np.cos(around)).tolist(), (200 + 100 * np.sin(around)).tolist(), strict=True))
     outline = Drawn("ring", Mark(image.sha256, 0, "outline", ring))
+    ring = outline.mark.points  # as it is kept
     page.draw(*alone(image), cell_height=GRID_TOP_LEFT, marking=marking(1, outline))
     page.key("t")
     drag(page, [(400, 200), (420, 200)])

@@ -91,7 +91,9 @@ function greyInside(level, isColour, { kind, points }) {
   return { count, mean, deviation: count ? Math.sqrt(Math.max(0, squares / count - mean * mean)) : 0 }
 }
 
-function markWords(picture, mark, level) {
+// Measured at the hundredths of a pixel that are stored, so that saving changes no number.
+function markWords(picture, drawn, level) {
+  const mark = { ...drawn, points: drawn.points.map((point) => point.map((part) => Math.round(part * 100) / 100)) }
   const { kind, points } = mark
   if (isOpen(mark)) return []
   if (kind === "distance") return [lengthWords(picture, ...points)]
