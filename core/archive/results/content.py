@@ -60,7 +60,8 @@ class ResultImage:
 
 @dataclass(frozen=True, slots=True)
 class ImageAnswer:
-    """What a model said of one image. malignant, threshold: in [0, 1]. is_unlike_training: as in `Prediction`."""
+    """What a model said of one image. malignant, threshold: in [0, 1]. is_unlike_training: as in `Prediction`.
+    is_alone: it is no part of its breast's number."""
 
     image_id: str
     model_id: str
@@ -68,6 +69,7 @@ class ImageAnswer:
     malignant: float
     threshold: float
     is_unlike_training: bool = False
+    is_alone: bool = False
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -197,11 +199,12 @@ def _answers(
         select(tables.prediction).where(tables.prediction.c.study_id == study_id).order_by(tables.prediction.c.id)
     ).all()
     rows = sorted((row for row in found if row.id in seen), key=lambda row: (order[row.image_id], row.model_id))
+    scores = [image_score(row, images[row.image_id]) for row in rows]
     answers = tuple(
         ImageAnswer(
             row.image_id, row.model_id, row.weights_sha256, row.payload["malignant"], row.payload["threshold"],
-            is_unlike(row.payload.get("training_distance")),
+            is_unlike(row.payload.get("training_distance")), score.is_alone,
         )
-        for row in rows
+        for row, score in zip(rows, scores, strict=True)
     )  # fmt: skip
-    return answers, tuple(breast_scores(image_score(row, images[row.image_id]) for row in rows))
+    return answers, tuple(breast_scores(scores))

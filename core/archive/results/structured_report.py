@@ -190,6 +190,8 @@ def _is_part(answer: Any, score: Any, by_id: Mapping[str, ResultImage]) -> bool:
         and by_id[answer.image_id].breast == score.breast
         and answer.model_id == score.model_id
         and answer.weights_sha256 == score.weights_sha256
+        and answer.threshold == score.threshold
+        and not answer.is_alone
     )
 
 

@@ -103,6 +103,17 @@ def test_a_probability_stands_with_its_breast_its_algorithm_and_its_images() -> 
         assert [one.ReferencedSOPInstanceUID for one in sources] == ["1.2.3.4.1"]
 
 
+def test_a_breasts_number_refers_to_the_images_that_it_is_made_of_and_to_no_other() -> None:
+    """A raw image, and one against another threshold, have numbers of their own."""
+    one = CONTENT.answers[0]
+    answers = (one, replace(one, image_id="i3", is_alone=True), replace(one, image_id="i4", threshold=0.2))
+    more = replace(CONTENT, answers=answers, images=(*CONTENT.images, image(3, "R"), image(4, "R")))
+    of_breast, *of_images = groups(made(more))
+    sources = [part.ReferencedSOPSequence[0] for part in of_breast.ContentSequence if part.ValueType == "IMAGE"]
+    assert [source.ReferencedSOPInstanceUID for source in sources] == ["1.2.3.4.1"]
+    assert len(of_images) >= 3
+
+
 @pytest.mark.parametrize("category", BIRADS)
 def test_each_category_has_its_code_of_cid_6027(category: str) -> None:
     report = made(replace(CONTENT, birads={"L": category}))
