@@ -255,6 +255,16 @@ def titles(site: Settings) -> dict[str, str]:
     return found
 
 
+def titles_among(site: Settings, study: StoredStudy, answers: Sequence[Answer]) -> dict[str, str]:
+    """The same, with the kind of image behind the title of each model that answered where they read several kinds."""
+    kinds = {stored.id: stored.image.modality for stored in study.images}
+    read = {prediction.model_id: kinds[image_id] for image_id, prediction, _ in answers}
+    found = titles(site)
+    if len(set(read.values())) < 2:
+        return found
+    return found | {model_id: f"{found.get(model_id, model_id)}, {kind}" for model_id, kind in read.items()}
+
+
 def no_opinions(site: Settings, images: Iterable[Image]) -> dict[Modality, str]:
     """The modalities of these images that no model answers for, each with a sentence that says why."""
     live = {card.modality for card in live_cards(site)}

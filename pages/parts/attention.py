@@ -84,10 +84,13 @@ def attention_controls(
     )
     class_name = class_name or start.class_name
     beside, scale = None, right
-    if len(by_model) > 1:
+    own = {image_id for image_id, prediction, _ in answers if prediction.model_id == model_id}
+    others = {prediction.model_id: None for image_id, prediction, _ in answers if image_id in own}
+    del others[model_id]
+    if others:
         place, scale = st.columns(2, gap="small")
         with place:
-            beside = _other_model(by_model, model_id, titles, key)
+            beside = _other_model({name: by_model[name] for name in others}, titles, f"{key}_{model_id}")
     opacity = scale.slider("Opacity, percent", 0, 100, 50, 5, key=f"{key}_opacity")
     _legend()
     index = explanation.classes.index(class_name)
@@ -95,15 +98,14 @@ def attention_controls(
 
 
 def _other_model(
-    by_model: Mapping[str, tuple[Prediction, Explanation]], model_id: str, titles: Mapping[str, str], key: str
+    others: Mapping[str, tuple[Prediction, Explanation]], titles: Mapping[str, str], key: str
 ) -> AttentionChoice | None:
     """Another model's map for its positive class, on the same image beside; None until one is chosen."""
-    others = [name for name in by_model if name != model_id]
     chosen = st.selectbox(
-        "Another model beside it", others, index=None, placeholder="none",
-        format_func=lambda name: titles.get(name, name), key=f"{key}_{model_id}_beside",
+        "Another model beside it", list(others), index=None, placeholder="none",
+        format_func=lambda name: titles.get(name, name), key=f"{key}_beside",
     )  # fmt: skip
-    return default_choice(*by_model[chosen], titles) if chosen else None
+    return default_choice(*others[chosen], titles) if chosen else None
 
 
 def _legend() -> None:

@@ -357,7 +357,8 @@ def read_panel(
     if answers and not study.pixels_removed_at:
         leads = second_read.leads_of(settings(), study, answers).values()
         by_lead = sorted(answers, key=lambda answer: answer[1].model_id not in leads)
-        choice = attention.attention_controls(by_lead, second_read.titles(settings()), key=f"attention_{study.row.id}")
+        titles = second_read.titles_among(settings(), study, answers)
+        choice = attention.attention_controls(by_lead, titles, key=f"attention_{study.row.id}")
     outlines: Mapping[str, Proposal] = {}
     if is_visible:
         form = measured_findings.final_form(person, study, known, is_arbiter=is_arbiter)

@@ -128,9 +128,8 @@ with panel, st.container(key="sr-panel"):
         if task.modality != UNAIDED:
             is_saving = bool(st.session_state.get(impressions.save_key(form_key(turn, task))))
             answers = answers_for(person, study, labels, turn.aid, is_saving=is_saving)
-            choice = attention.attention_controls(
-                answers, second_read.titles(settings()), key=f"attention_{turn.id}_{task.number}"
-            )
+            titles = second_read.titles_among(settings(), study, answers)
+            choice = attention.attention_controls(answers, titles, key=f"attention_{turn.id}_{task.number}")
         form(person, turn, task, study.breasts)
 with shown, st.container(key="sr-pictures"):
     pictures.show_study(study, choice=choice, explanations=second_read.explanations_by_image(study, answers))

@@ -191,6 +191,25 @@ def test_the_heat_map_is_off_until_asked_and_offers_branch_class_and_opacity(ope
     tab.choose("Evidence for", "benign").choose("Branch", "vgg16")
 
 
+def test_of_models_for_two_kinds_of_images_the_list_says_whose_each_is_and_offers_none_of_the_other_beside_it(
+    opened_site: PageSite, tab: Tab
+):
+    for number, model_id in enumerate(("ultrasound-fusion", "ultrasound-cnn", "histology-fusion"), start=1):
+        release(opened_site.weights, model_id, sha256=f"{number:02x}" * 32)
+    images = [picture(1, laterality="L"), picture(2, laterality="L", modality=Modality.HISTOLOGY)]
+    study = store(opened_site, images=images)
+    first_read(opened_site, study)
+    tab.open("reader/read", study).press("Show second read")
+    tab.app.toggle[0].set_value(True)
+    tab.settled()
+    models, beside = (box for box in tab.app.selectbox if "odel" in box.label)
+    assert sorted(models.options) == ["Cnn, ultrasound", "Fusion, histology", "Fusion, ultrasound"]
+    models.set_value("ultrasound-fusion")
+    tab.settled()
+    _, beside = (box for box in tab.app.selectbox if "odel" in box.label)
+    assert beside.options == ["Cnn, ultrasound"]
+
+
 def test_models_are_asked_once_and_not_again_after_the_final_read(
     opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch
 ):

@@ -78,8 +78,9 @@ class Clip:
 @dataclass(frozen=True, slots=True)
 class Picture:
     """One image and how it hangs. label: what it is; hung: the same with what hanging did to it. heat: (H, W) in [0, 1]
-    of the image, or None. note: what must stand beside the heat map while it is seen. is_prior: of an earlier study,
-    or a copy for another model's map, so that marks on it are not saved. clip: its other frames, where it has any."""
+    of the image, or None. note: what must stand beside the heat map, or in its place, while maps are seen. is_prior: of
+    an earlier study, or a copy for another model's map, so that marks on it are not saved. clip: its other frames, if
+    it has any."""
 
     image: Image
     label: str

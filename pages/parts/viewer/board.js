@@ -148,7 +148,8 @@ class Board {
       cell.words.textContent = words
       canvas.setAttribute("aria-label", words)
     }
-    cell.note.textContent = heat ? picture.note : ""
+    const isNoted = heat || (work.isHeated && !cell.picture.heat) // of a clip with a map no frame but its own
+    cell.note.textContent = isNoted ? picture.note : ""
     const isWaited = !picture.levels || (work.isHeated && picture.heat && !heat)
     cell.state.textContent = picture.failure || (isWaited ? "Loading \u2026" : "")
     cell.cine?.update()

@@ -162,7 +162,9 @@ def _picture(
 ) -> Picture:
     bare = Picture(images[index], label_of(images, index), place.label, place.is_mirrored)
     explanation = explanations.get(choice.weights_sha256) if choice else None
-    if choice is None or explanation is None:
+    if choice is None:
         return bare
+    if explanation is None:
+        return replace(bare, note=f"Not read by {choice.title}")
     heat = heat_map(explanation, choice.branch, choice.class_index)
     return replace(bare, heat=heat, note=f"{ATTENTION_CAPTION if heat.any() else EMPTY_MAP} · {AI_GENERATED}")
