@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import re
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from accessibility import unseen_focus, violations
 from made_images import mammogram
+from PIL import Image as Raster
 from running_app import chromium
 from viewer_page import ViewerPage
 
@@ -751,6 +753,24 @@ def test_a_picture_without_a_spacing_does_not_make_those_in_millimetres_small(pa
     page.draw(shown, [Stage("All", places, 2)], same_scale=True, cell_height=("300px", "300px"))
     for index in range(2):
         assert (page.shown(index) > 40).any(axis=(1, 2)).mean() > 0.6, "it fills its cell"
+
+
+def test_a_label_of_two_lines_darkens_no_band_across_the_picture(page: ViewerPage) -> None:
+    from pages.parts.viewer import Picture
+
+    label = "R MLO \u00b7 EARLIER 2025\u201101\u201101"
+    page.tab.set_viewport_size({"width": 218, "height": 400})
+    image = picture_of(np.ones((300, 218)), laterality="R", view="MLO")
+    page.draw(
+        [Picture(image, label, label)], [Stage("All", (Place(0, label, align="right"),), 1)], cell_height=("239px",) * 2
+    )
+    assert page.tab.locator(".label").bounding_box()["height"] > 30, "the label has two lines"
+    box = page.tab.locator(".cell").bounding_box()
+    with Raster.open(io.BytesIO(page.tab.locator(".cell").screenshot())) as png:
+        cell = np.asarray(png.convert("L"))
+    middle = cell[60:200, int(box["width"] / 2)].max()
+    darkened = cell[8:50, 10:-2] < 0.9 * middle
+    assert 0 < darkened.mean() < 0.6 and not darkened[:, -50:].any(), "nothing at the side of the chest wall"
 
 
 def test_an_earlier_study_hangs_under_the_current_one_and_marks_on_it_stay_in_the_browser(page: ViewerPage) -> None:

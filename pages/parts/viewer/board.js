@@ -61,12 +61,12 @@ class Board {
       return { box, picture: null }
     }
     const side = align === "left" ? "right" : "left"
-    const canvas = element("canvas"), words = element("div", `label ${side}`), note = element("div", `note ${side}`)
-    const state = element("div", "state")
+    const canvas = element("canvas"), plate = element("div", `label ${side}`), note = element("div", `note ${side}`)
+    const words = plate.appendChild(element("span")), state = element("div", "state")
     canvas.setAttribute("role", "img")
     canvas.setAttribute("aria-label", picture.hung)
     box.tabIndex = 0
-    box.append(canvas, words, note, state)
+    box.append(canvas, plate, note, state)
     const cell = { box, picture, align, canvas, words, note, state, pointer: null }
     if (picture.cine && this.work.head.hasTools) box.append((cell.cine = cineBar(picture)))
     box.classList.toggle("clip", Boolean(cell.cine))
