@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 
+from core.types import SIDE_NOT_STATED
+
 SIDE_WORDS = {"R": "Right", "L": "Left"}
+SIDE_CHOICES = {**SIDE_WORDS, SIDE_NOT_STATED: "Cannot be told"}
 _MARKS = re.compile(r"([!-/:-@\[-`{-~])")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f\u202a-\u202e\u2066-\u2069]+")
 

@@ -389,8 +389,8 @@ with refusals_shown(stops=True):
 impressions.forget_other_forms(study_id)
 
 pictures.draw_style()
-study_tools.header(person, study)
 labels = pictures.labels_of(study)
+study_tools.header(person, study, labels)
 open_form = st.session_state.pop(impressions.open_form_key(study.row.id), "")
 is_saving = bool(st.session_state.get(impressions.save_key(open_form)))
 shown, panel = st.columns([1.75, 1], gap="medium")

@@ -29,7 +29,7 @@ from core.reports.study import study_document
 from core.server.inbox import InboxFile
 from core.serving import inference
 from core.settings import Settings
-from core.types import Image, Modality, Window
+from core.types import SIDE_NOT_STATED, Image, Modality, Window
 from pages.parts.markdown import plain
 
 OF_THE_AI = ("Probability", "AI-generated", "42 %", "threshold", "Fusion", "model looked", "attention")
@@ -569,6 +569,19 @@ def test_sides_are_corrected_until_the_first_read_and_not_after(opened_site: Pag
     assert studies.load_study(opened_site.db, opened_site.one, study).breasts == ("R",)
     reads.record_first_read(opened_site.db, opened_site.one, study, {"R": Impression("1", 0)})
     assert not tab.settled().has("Save correction")
+
+
+def test_a_picture_to_correct_is_named_as_it_hangs_and_its_side_may_be_taken_back(opened_site: PageSite, tab: Tab):
+    images = [picture(1, modality=Modality.MAMMOGRAPHY, laterality="R", view="MLO"), picture(2, laterality="L")]
+    study = store(opened_site, images=images)
+    words = tab.open("reader/read", study).text
+    assert "**Image 1** · R MLO" in words and "**Image 2** · L ultrasound" in words
+    side = next(group for group in tab.app.button_group if group.label == "Side")
+    assert "Cannot be told" in side.options
+    side.select(SIDE_NOT_STATED)
+    tab.press("Save correction")
+    stored = studies.load_study(opened_site.db, opened_site.one, study)
+    assert [one.image.laterality for one in stored.images] == [None, "L"]
 
 
 def test_new_files_become_a_study_with_what_the_reader_states_and_refusals_lose_nothing(

@@ -24,9 +24,9 @@ from core.records.reads.studies import NAME_LENGTH_MOST
 from core.reports.content import warnings_of
 from core.server import inbox
 from core.server.inbox import InboxFile
-from core.types import SIDE_NOT_STATED, VIEWS, Image, Modality
+from core.types import VIEWS, Image, Modality
 from pages.parts import viewer
-from pages.parts.markdown import SIDE_WORDS, plain
+from pages.parts.markdown import SIDE_CHOICES, SIDE_WORDS, plain
 from pages.parts.messages import refusals_shown
 from pages.parts.session import database, require, settings
 from pages.parts.upload import upload_files
@@ -42,7 +42,6 @@ _NEXT = "new_studies_next_draft"
 """The number of the next draft: none is given twice, or what was said of one file would stand at another's."""
 _SAVED = "new_studies_saved"
 """How many studies of this upload are stored already: the others keep the numbers that they were shown with."""
-_CHOICES = {**SIDE_WORDS, SIDE_NOT_STATED: "Cannot be told"}
 _AS_IN_FILE = -1
 """In place of the number of a window: what the file itself asks for, a lookup table before its first window."""
 
@@ -368,7 +367,11 @@ def _sides(draft: Draft, key: str) -> Draft:
         columns[0].markdown(f"Side: **{SIDE_WORDS[found.laterality]}**, from the file")
     else:
         laterality = columns[0].segmented_control(
-            "Side", list(_CHOICES), default=laterality, format_func=lambda side: _CHOICES[side], key=f"{key}_side"
+            "Side",
+            list(SIDE_CHOICES),
+            default=laterality,
+            format_func=lambda side: SIDE_CHOICES[side],
+            key=f"{key}_side",
         )
     if found.modality is Modality.MAMMOGRAPHY:
         if found.view:

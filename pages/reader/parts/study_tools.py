@@ -14,7 +14,7 @@ from core.records.reads.studies import StoredImage, StoredStudy
 from core.records.reads.worklist import next_study, worklist
 from core.reports.content import not_here_text, warnings_of, when
 from core.types import LATERALITIES, VIEWS, Modality
-from pages.parts.markdown import SIDE_WORDS, plain
+from pages.parts.markdown import SIDE_CHOICES, plain
 from pages.parts.messages import refusals_shown
 from pages.parts.results import draw_result
 from pages.parts.session import database, deferred, may
@@ -39,8 +39,8 @@ def take_frame(person: SignedIn, study_id: str) -> None:
         studies.choose_frame(database(), person, chosen[0], chosen[1])
 
 
-def header(person: SignedIn, study: StoredStudy) -> None:
-    """The study's name and what can be done with the study as a whole."""
+def header(person: SignedIn, study: StoredStudy, labels: Mapping[str, str]) -> None:
+    """The study's name and what can be done with the study as a whole. labels: image id -> as hung."""
     row = study.row
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader(plain(row.display_name), anchor=False, width="stretch")
@@ -58,7 +58,7 @@ def header(person: SignedIn, study: StoredStudy) -> None:
                 _export(person, row.id)
         if row.state == "new" and may(person, "correct_image"):
             with st.popover("Correct images", icon=":material/edit:"):
-                _corrections(person, study)
+                _corrections(person, study, labels)
         if studies.may_delete(database(), person, row.id):
             with st.popover("Delete", icon=":material/delete:"):
                 _deletion(person, study)
@@ -144,23 +144,26 @@ def archive_results(person: SignedIn, study_id: str) -> None:
         draw_result(person, row, with_study=False)
 
 
-def _corrections(person: SignedIn, study: StoredStudy) -> None:
+def _corrections(person: SignedIn, study: StoredStudy, labels: Mapping[str, str]) -> None:
     st.caption("Until the first impression is saved. The models read what you state here.")
     for position, stored in enumerate(study.images):
         with st.form(f"correct_{stored.id}", border=True):
-            _correction(person, stored, position)
+            _correction(person, stored, f"**Image {position + 1}** · {plain(labels[stored.id])}")
 
 
-def _correction(person: SignedIn, stored: StoredImage, position: int) -> None:
+def _correction(person: SignedIn, stored: StoredImage, name: str) -> None:
     image = stored.image
     kinds = list(Modality)
-    st.markdown(f"**Image {position + 1}**")
+    st.markdown(name)
     kind = st.selectbox("Kind", kinds, index=kinds.index(image.modality) if image.modality else None)
-    side = st.segmented_control("Side", LATERALITIES, default=image.laterality, format_func=lambda s: SIDE_WORDS[s])
+    side = st.segmented_control(
+        "Side", list(SIDE_CHOICES), default=image.laterality, format_func=lambda side: SIDE_CHOICES[side]
+    )
     view = st.selectbox("View", VIEWS, index=VIEWS.index(image.view) if image.view else None, placeholder="not stated")
     if st.form_submit_button("Save correction"):
         with refusals_shown():
-            studies.correct_image(database(), person, stored.id, laterality=side, view=view, modality=kind)
+            stated = side if side in LATERALITIES else None
+            studies.correct_image(database(), person, stored.id, laterality=stated, view=view, modality=kind)
             st.rerun()
 
 
