@@ -177,8 +177,9 @@ def _by_view(layout: Layout) -> dict[tuple[str, str], Place]:
 
 
 def label_of(images: Sequence[Image], index: int) -> str:
-    """ "R MLO" for a mammogram, "ultrasound 2 of 3" otherwise, with the side where it is known; behind it
-    ", frame 3 of 40" of a clip or a stack, the frame that the models read."""
+    """ "R MLO" for a mammogram, "R MLO 1 of 2" where there are more, as they hang; "ultrasound 2 of 3"
+    otherwise, with the side where it is known; behind it ", frame 3 of 40" of a clip or a stack, the frame that the
+    models read."""
     image, label = images[index], _label_alone(images, index)
     return f"{label}, frame {image.frame + 1} of {image.n_frames}" if image.n_frames > 1 else label
 
@@ -190,14 +191,22 @@ def label_on_frame(label: str, frame: int) -> str:
 
 def _label_alone(images: Sequence[Image], index: int) -> str:
     image = images[index]
-    if image.modality is Modality.MAMMOGRAPHY:
-        parts = [image.laterality or "side not stated", image.view or "view not stated"]
-        label = " ".join(parts) if image.laterality else ", ".join(parts)
-        return ", ".join([label, *image.view_modifiers])
-    kind = image.modality.value if image.modality else "image"
     same = [position for position, other in enumerate(images) if other.modality is image.modality]
-    number = f" {same.index(index) + 1} of {len(same)}" if len(same) > 1 else ""
-    return f"{image.laterality} {kind}{number}" if image.laterality else f"{kind}{number}"
+    if image.modality is Modality.MAMMOGRAPHY:
+        name, is_stack = _view_name(image), image.n_frames > 1
+        same = [one for one in same if _view_name(images[one]) == name and (images[one].n_frames > 1) == is_stack]
+        if image.laterality:  # the others hang in the order in which they came
+            same.sort(key=lambda one: (1.0,) if images[one].not_scored else (0.0, *_rank(images[one])))
+    else:
+        kind = image.modality.value if image.modality else "image"
+        name = f"{image.laterality} {kind}" if image.laterality else kind
+    return f"{name} {same.index(index) + 1} of {len(same)}" if len(same) > 1 else name
+
+
+def _view_name(image: Image) -> str:
+    parts = [image.laterality or "side not stated", image.view or "view not stated"]
+    label = " ".join(parts) if image.laterality else ", ".join(parts)
+    return ", ".join([label, *image.view_modifiers])
 
 
 def chest_wall_side(image: Image) -> tuple[str | None, bool]:

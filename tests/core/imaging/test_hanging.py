@@ -15,6 +15,7 @@ from core.imaging.hanging import (
     chest_wall_side,
     contradicts_orientation,
     hang,
+    label_of,
     stages,
     stages_with_copies,
     stages_with_prior,
@@ -87,8 +88,8 @@ def test_of_one_view_implants_come_first_and_parts_last_and_what_is_not_scored_a
     ]
     hung = [place for place in hang(images).places if place.index is not None]
     assert [place.index for place in hung] == [3, 2, 0, 5, 4, 1]
-    assert [place.label for place in hung][:3] == ["L CC, implant displaced", "L CC", "L CC, spot compression"]
-    assert [place.label for place in hung][3:5] == ["L XCCL", "L XCCM"]
+    assert [place.label for place in hung][:3] == ["L CC, implant displaced", "L CC 1 of 2", "L CC, spot compression"]
+    assert [place.label for place in hung][3:] == ["L XCCL", "L XCCM", "L CC 2 of 2"]
 
 
 def test_of_repeated_views_the_newest_hangs_first_and_the_others_stay_within_reach() -> None:
@@ -105,9 +106,23 @@ def test_of_repeated_views_the_newest_hangs_first_and_the_others_stay_within_rea
         layout = hang([taken(side, **one) for one in times])
         order = [place.index for place in layout.places if place.index is not None]
         assert order == [3, 2, 1, 0, 4]
+        labels = [place.label for place in layout.places if place.index is not None]
+        assert all(f" {number} of 5" in label for number, label in enumerate(labels, start=1))
         assert len([stage for stage in stages(layout) if len(stage.places) == 1]) == len(times)
     hung = hang([taken("R", AcquisitionTime="08"), taken("L", AcquisitionTime="12"), taken("R", AcquisitionTime="09")])
     assert [place.index for place in stages(hung)[1].places] == [2, 1]
+
+
+def test_pictures_of_one_view_are_told_apart_by_number_and_a_stack_by_its_frame() -> None:
+    images = [image("L", "CC"), image("L", "CC", n_frames=40, frame=2), image("R", "CC"), image("L", "CC")]
+    images += [image(None, "CC"), image(None, "CC")]
+    labels = [label_of(images, index) for index in range(len(images))]
+    assert labels[:4] == ["L CC 1 of 2", "L CC, frame 3 of 40", "R CC", "L CC 2 of 2"]
+    assert labels[4:] == ["side not stated, CC 1 of 2", "side not stated, CC 2 of 2"]
+    pair = next(stage for stage in stages(hang(images)) if stage.name == "CC pair")
+    assert [place.index for place in pair.places] == [2, 0]
+    over = next(stage for stage in stages_with_prior(hang(images), hang(images)) if stage.name.startswith("CC: "))
+    assert [place.index for place in over.places] == [2, 0, 8, 6]
 
 
 def test_one_scale_needs_millimetres_for_all() -> None:
