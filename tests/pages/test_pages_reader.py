@@ -151,6 +151,21 @@ def test_the_second_read_says_probability_interval_threshold_agreement_device_an
     assert sorted(prediction.model_id for _, prediction, _ in retained) == ["ultrasound-cnn", "ultrasound-fusion"]
 
 
+def test_by_image_the_threshold_stands_before_what_is_to_be_kept_in_mind_of_model_and_picture(
+    opened_site: PageSite, tab: Tab
+):
+    release(opened_site.weights, "ultrasound-fusion", auc_low=0.65)
+    alone = "It is a spot view and stays out of the breast's number."
+    study = store(opened_site, images=[picture(1, laterality="L"), picture(2, laterality="L", warnings=(alone,))])
+    first_read(opened_site, study)
+    tab.open("reader/read", study).press("Show second read")
+    table = next(frame.value for frame in tab.app.dataframe if "Malignant" in frame.value)
+    assert list(table)[2:6] == ["Malignant", "95 % interval", "Threshold", "Mind"]
+    assert [mind.startswith(alone) for mind in table["Mind"]] == [False, True] and all(
+        table["Mind"].str.contains("Weak")
+    )
+
+
 def test_a_model_from_a_leaking_split_is_marked_beside_its_probability_on_its_card_and_in_the_report(
     opened_site: PageSite, tab: Tab
 ):

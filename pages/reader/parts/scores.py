@@ -30,6 +30,7 @@ from core.reports.content import (
     class_text,
     names_of_breasts,
     percent_range,
+    warnings_of,
 )
 from pages.parts.markdown import plain
 from pages.parts.session import database, settings
@@ -128,7 +129,7 @@ def show_scores(study: StoredStudy, answers: Sequence[Answer], labels: Mapping[s
         with st.popover("Meaning", icon=":material/help:"), st.container(key="sr-meaning"):
             _show_meaning(opinions, answers, names)
         with st.popover("By image", icon=":material/grid_view:"), st.container(key="sr-by-image"):
-            _show_images(answers, labels, names)
+            _show_images(study, answers, labels, names)
     _show_leaks(answers)
     if not opinions:
         st.caption(NO_BREAST_NUMBER)
@@ -300,21 +301,25 @@ def _show_thresholds(answers: Sequence[Answer]) -> list[str]:
     return [plain(sentence) for sentence in dict.fromkeys([*chosen, *corrected])]
 
 
-def _show_images(answers: Sequence[Answer], labels: Mapping[str, str], names: Mapping[str, str]) -> None:
+def _show_images(
+    study: StoredStudy, answers: Sequence[Answer], labels: Mapping[str, str], names: Mapping[str, str]
+) -> None:
+    """A row an answer. What is to be kept in mind of it stands behind the numbers that it is about: it is long."""
     site = settings()
-    remarks = {card.weights_sha256: " ".join(remarks_of(site, card)) for card in known_cards(site)}
+    remarks = {card.weights_sha256: remarks_of(site, card) for card in known_cards(site)}
+    warnings = {stored.id: warnings_of(stored.image) for stored in study.images}
     said = [
-        " ".join(filter(None, (f"{UNLIKE}." if one.is_unlike_training else "", remarks.get(one.weights_sha256, ""))))
-        for _, one, _ in answers
+        " ".join([*[f"{UNLIKE}."] * one.is_unlike_training, *warnings[image_id], *remarks.get(one.weights_sha256, ())])
+        for image_id, one, _ in answers
     ]
     rows = [
         {
             "Image": labels.get(image_id, ""),
             "Model": names.get(prediction.model_id, prediction.model_id),
             "Malignant": shown.probability,
-            **({"Mind": mind} if any(said) else {}),
             "95 % interval": percent_range(prediction.interval),
             "Threshold": shown.verdict,
+            **({"Mind": mind} if any(said) else {}),
             "All classes": class_text(prediction),
             "Seconds": f"{prediction.seconds:.2f}",
         }
