@@ -156,7 +156,9 @@ def test_by_image_the_threshold_stands_before_what_is_to_be_kept_in_mind_of_mode
 ):
     release(opened_site.weights, "ultrasound-fusion", auc_low=0.65)
     alone = "It is a spot view and stays out of the breast's number."
-    study = store(opened_site, images=[picture(1, laterality="L"), picture(2, laterality="L", warnings=(alone,))])
+    both = "It is said under the pictures."
+    images = [picture(1, laterality="L", warnings=(both,)), picture(2, laterality="L", warnings=(both, alone))]
+    study = store(opened_site, images=images)
     first_read(opened_site, study)
     tab.open("reader/read", study).press("Show second read")
     table = next(frame.value for frame in tab.app.dataframe if "Malignant" in frame.value)

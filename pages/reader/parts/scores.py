@@ -308,8 +308,15 @@ def _show_images(
     site = settings()
     remarks = {card.weights_sha256: remarks_of(site, card) for card in known_cards(site)}
     warnings = {stored.id: warnings_of(stored.image) for stored in study.images}
+    of_all = set.intersection(*map(set, warnings.values()))  # they stand under the pictures, and are of no one number
     said = [
-        " ".join([*[f"{UNLIKE}."] * one.is_unlike_training, *warnings[image_id], *remarks.get(one.weights_sha256, ())])
+        " ".join(
+            [
+                *[f"{UNLIKE}."] * one.is_unlike_training,
+                *(warning for warning in warnings[image_id] if warning not in of_all),
+                *remarks.get(one.weights_sha256, ()),
+            ]
+        )
         for image_id, one, _ in answers
     ]
     rows = [
