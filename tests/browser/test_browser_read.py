@@ -371,6 +371,23 @@ def test_an_enlarged_picture_opens_zooms_and_closes_with_escape(page: Page) -> N
     large.wait_for(state="detached")
 
 
+def test_a_long_name_of_the_lead_that_wraps_begins_at_the_left(page: Page) -> None:
+    from pages.reader.parts import pictures
+    from pages.reader.parts.scores import Bar, bars_html
+
+    bar = Bar("Left breast", 0.42, (0.3, 0.5), 0.3, by="Ensemble of 2 (weighted voting, two collections), weak " * 2)
+    tab = page.context.browser.new_page()
+    for width, is_wrapped in ((300, True), (1400, False)):
+        tab.set_content(f"<style>{pictures._STYLE}</style><div style='width:{width}px'>{bars_html([bar])}</div>")
+        lefts = tab.locator(".sr-ends.sr-soft span").last.evaluate(
+            """span => { const range = document.createRange(); range.selectNodeContents(span)
+              const left = span.parentElement.getBoundingClientRect().left
+              return [...range.getClientRects()].map(box => Math.round(box.left - left)) }"""
+        )
+        assert (len(lefts) > 1 and not any(lefts)) if is_wrapped else lefts[0] > 400, lefts
+    tab.close()
+
+
 def test_the_models_truth_and_about_pages_open(page: Page) -> None:
     for link, words in (("Models", "Measured on its test cases"), ("Truth", "What became"), ("About", "must not be")):
         page.get_by_role("link", name=link).first.click()

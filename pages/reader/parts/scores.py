@@ -66,7 +66,7 @@ def _line(bar: Bar) -> str:
     said = " ".join([f"{said}." if bar.remarks or bar.notes else said, *bar.remarks, *bar.notes])
     remarks = "".join(f'<div class="sr-remark">{escape(remark)}</div>' for remark in bar.remarks)
     notes = "".join(f'<div class="sr-soft">{escape(note)}</div>' for note in bar.notes)
-    by = f'<span class="sr-by">{escape(bar.by)}</span>' if bar.by else ""
+    by = f"<span>{escape(bar.by)}</span>" if bar.by else ""
     track = (
         '<div class="sr-track">'
         f'<div class="sr-interval" style="left:{100 * low:.2f}%;width:{max(0.5, 100 * (high - low)):.2f}%"></div>'
