@@ -260,6 +260,22 @@ def drag(page: ViewerPage, path: list[tuple[float, float]], *, cell: int = 0, bu
     page.painted()
 
 
+@pytest.mark.parametrize("path", [[(300, 200), (260, 210)], [(890, 200), (850, 210)], [(260, 200), (300, 210)]])
+def test_the_words_of_a_short_distance_are_not_written_over_it(
+    page: ViewerPage, path: list[tuple[float, float]]
+) -> None:
+    page.draw(*alone(picture_of(np.full((400, 900), 0.5))), cell_height=GRID_TOP_LEFT)
+    bare = page.shown().astype(int)
+    page.key("d")
+    drag(page, path)
+    page.tab.mouse.move(2, 2)
+    drawn = np.abs(page.shown().astype(int) - bare).max(axis=2) > 40
+    left, right = (round(x) for x in sorted(x for x, _ in path))
+    assert drawn[:, right + 12 :].any() or drawn[:192].any(), "the words are there"
+    on_line = drawn[196:, left + 2 : right - 2]
+    assert on_line.sum() and on_line.sum(axis=0).max() < 12, "nothing but the line"
+
+
 def test_an_angle_and_the_mean_grey_of_an_ellipse_are_measured(page: ViewerPage) -> None:
     pixels = gradient(400, 900)
     page.draw(*alone(picture_of(pixels, laterality="L", view="CC", spacing_mm=(0.1, 0.1))), cell_height=GRID_TOP_LEFT)

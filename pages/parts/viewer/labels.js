@@ -29,11 +29,13 @@ function labelBox(context, picture, mark, map, level, limit, label) {
   const at = mark.points.map(([column, row]) => applied(map, column, row))
   let anchor = at[mark.kind === "angle" ? 1 : at.length - 1]
   const lines = label ? [label] : markWords(picture, mark, level)
-  if (label) anchor = [Math.max(...at.map(([x]) => x)), Math.min(...at.map(([, y]) => y)) + 8] // beside what it names
+  const isBeside = label || mark.kind === "distance" // what it names or measures, which it would hide
+  if (isBeside) anchor = [Math.max(...at.map(([x]) => x)), Math.min(...at.map(([, y]) => y)) + 8]
   const ring = mark.isFixed && mark.kind === "point" ? 14 : 0
   const width = Math.max(0, ...lines.map((words) => context.measureText(words).width))
-  const x = Math.max(4, Math.min(anchor[0] + 10 + ring / 2, limit - width - 4))
-  return { x, y: anchor[1] - 21, width, height: LABEL_LINE_PX * lines.length, lines, anchor, hue: hueOf(mark) }
+  const wanted = anchor[0] + 10 + ring / 2, x = Math.max(4, Math.min(wanted, limit - width - 4))
+  const y = anchor[1] - (isBeside && x < wanted ? 29 : 21) // above it where there is no room at its side
+  return { x, y, width, height: LABEL_LINE_PX * lines.length, lines, anchor, hue: hueOf(mark) }
 }
 
 // A label that had to move away is joined to its mark by a thin line.
