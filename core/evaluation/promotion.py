@@ -15,8 +15,8 @@ import pandas as pd
 
 from core.errors import InvalidInput
 from core.evaluation.cache import ComparisonCache
+from core.evaluation.statistics.intervals import n_patients
 from core.evaluation.statistics.operating_points import operating_rows
-from core.evaluation.statistics.subgroups import n_patients
 from core.evaluation.tables.cohort import Cohort, cohort_of_scores
 from core.evaluation.tables.scores import KEYS
 from core.models.cards import CHANCE, CHANCE_AUC, PROMISE, Card

@@ -106,8 +106,6 @@ def breast_scores(answers: Iterable[ImageScore]) -> list[BreastScore]:
 
 def per_breast(images: Sequence[Image], predictions: Sequence[Sequence[Prediction]]) -> list[BreastScore]:
     """The same of decoded images. predictions: a sequence for each image."""
-    from core.imaging.hanging import label_of  # scipy comes with it
-
     return breast_scores(
         ImageScore(
             breast=image.laterality or SIDE_NOT_STATED,
@@ -119,9 +117,9 @@ def per_breast(images: Sequence[Image], predictions: Sequence[Sequence[Predictio
             samples=prediction.malignant_samples,
             is_alone=not counts_for_breast(image),
             training_distance=prediction.training_distance,
-            name=f"{label_of(images, index)}{_why_alone(image)}",
+            name=name,
         )
-        for index, (image, answers) in enumerate(zip(images, predictions, strict=True))
+        for image, answers, name in zip(images, predictions, _names(images), strict=True)
         for prediction in answers
     )
 
@@ -129,6 +127,15 @@ def per_breast(images: Sequence[Image], predictions: Sequence[Sequence[Predictio
 def counts_for_breast(image: Image) -> bool:
     """Whether a model's answer to this image is part of the breast's number."""
     return not (image.is_scored_alone or image.unread)
+
+
+def _names(images: Sequence[Image]) -> list[str]:
+    """What rules call these images; "" where all of them count, and no rule names one."""
+    if all(map(counts_for_breast, images)):
+        return [""] * len(images)
+    from core.imaging.hanging import label_of
+
+    return [f"{label_of(images, index)}{_why_alone(image)}" for index, image in enumerate(images)]
 
 
 def _why_alone(image: Image) -> str:

@@ -264,6 +264,11 @@ class PatientsOf:
         return self._known[key]
 
 
+def n_patients(chosen: np.ndarray, patients: np.ndarray | None) -> int:
+    """Of how many patients the chosen cases are; without patients each case is one."""
+    return int(chosen.sum()) if patients is None else len(np.unique(np.asarray(patients)[chosen].astype(str)))
+
+
 def one_case_each(patients: np.ndarray | None) -> bool:
     """Whether no patient has two cases; only then are cases independent."""
     return (

@@ -6,7 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.evaluation.statistics.intervals import N_RESAMPLES, Bootstrap, delong, one_case_each, percentile, share
+from core.evaluation.statistics.intervals import (
+    N_RESAMPLES,
+    Bootstrap,
+    delong,
+    n_patients,
+    one_case_each,
+    percentile,
+    share,
+)
 from core.evaluation.statistics.metrics import checked_labels, checked_scores
 from core.evaluation.statistics.ranked import Ranked
 from core.types import Estimate
@@ -74,11 +82,6 @@ def subgroups(
         area = _area(truth, known[chosen], some, resamples, seed) if rarer >= FEWEST_OF_A_CLASS else None
         found.append(Subgroup(column, str(name), len(truth), int(truth.sum()), area, sensitivity, specificity))
     return tuple(found)
-
-
-def n_patients(chosen: np.ndarray, patients: np.ndarray | None) -> int:
-    """Of how many patients the chosen cases are; without patients each case is one."""
-    return int(chosen.sum()) if patients is None else len(np.unique(np.asarray(patients)[chosen].astype(str)))
 
 
 def _area(

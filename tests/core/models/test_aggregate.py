@@ -99,7 +99,7 @@ def test_what_is_left_out_of_a_breast_s_number_is_named_with_why() -> None:
         "R CC alone; not counted: R MLO (raw image)", MEAN_RULE,
     ]  # fmt: skip
     (score,) = per_breast([cc, mlo, raw, spot], answers)
-    left_out = "R MLO (raw image), R CC, spot compression (no full view)"
+    left_out = "R MLO 2 of 2 (raw image), R CC, spot compression (no full view)"
     assert score.rule == f"{MEAN_RULE}; not counted: {left_out}" and score.n_images == 2
 
 
