@@ -34,7 +34,8 @@ log = logging.getLogger(__name__)
 
 PUSH_MODEL, PUSH_INSTANCE = "1.2.840.10008.1.20.1", "1.2.840.10008.1.20.1.1"
 """Storage Commitment Push Model SOP Class, and its one instance (PS3.4 J.3)."""
-ASKED, COMMITTED = "asked", "committed"
+TAKEN, ASKED, COMMITTED = "taken", "asked", "committed"
+"""What is known of a result beside its state: the archive said that it took it, was asked to answer for it, did."""
 ANSWER_SECONDS = 3.0
 """How long an answer is waited for on the association that asked."""
 ANSWER_HOURS = 24
@@ -68,8 +69,8 @@ def settled(db: Database, lease: Lease, archive: Archive, dataset: Dataset) -> s
     is_late = row.commitment_asked_at and row.commitment_asked_at < tables.now() - timedelta(hours=ANSWER_HOURS)
     if row.commitment == ASKED and not is_late:
         raise ArchiveAway(_WAITS.format(name=archive.name))
-    if row.commitment not in (None, ASKED, COMMITTED):
-        _note(db, lease, commitment=None)
+    if row.commitment not in (None, TAKEN, ASKED, COMMITTED):
+        note(db, lease, commitment=None)
         raise ArchiveAway(f"{archive.name} does not answer for it: {row.commitment}. It is asked again.")
     if row.commitment != COMMITTED:
         try:
@@ -137,11 +138,11 @@ def _ask(db: Database, lease: Lease, archive: Archive, dataset: Dataset) -> None
     handlers = [(evt.EVT_N_EVENT_REPORT, on_report, [db, archive.id])]
     with associated(archive, db.settings, PUSH_MODEL, handlers=handlers) as association:
         # Before it is asked: the answer may be here before the response is.
-        _note(db, lease, commitment=ASKED, commitment_uid=transaction, commitment_asked_at=tables.now())
+        note(db, lease, commitment=ASKED, commitment_uid=transaction, commitment_asked_at=tables.now())
         references = [(str(dataset.SOPClassUID), str(dataset.SOPInstanceUID))]
         status, _ = association.send_n_action(_request(transaction, references), 1, PUSH_MODEL, PUSH_INSTANCE)
         if status.get("Status") != 0:
-            _note(db, lease, commitment=None)
+            note(db, lease, commitment=None)
             raise ArchiveAway(f"{archive.name} did not take the request to answer for it. It is asked again.")
         until = time.monotonic() + ANSWER_SECONDS
         while time.monotonic() < until and association.is_established and _row(db, lease.id).commitment == ASKED:
@@ -162,6 +163,7 @@ def _row(db: Database, row_id: int) -> Any:
         ).one()
 
 
-def _note(db: Database, lease: Lease, **values: Any) -> None:
+def note(db: Database, lease: Lease, **values: Any) -> None:
+    """Write these columns of a result. Raises Ended where the row is not this lease's any more."""
     if RESULTS.heartbeat(db, lease, values) == LOST:
         raise Ended

@@ -123,10 +123,13 @@ def _deliver(db: Database, lease: Lease, dataset: Dataset) -> str:
     there = web.stored(*names)
     if there is None:
         with db.read() as connection:
-            if is_replaced(connection, lease.row):
-                raise _NotWanted(_REPLACED)
-        web.store(dataset)
-        there = web.stored(*names)
+            is_overtaken = is_replaced(connection, lease.row)
+        if is_overtaken and lease.row.commitment != commitment.TAKEN:
+            raise _NotWanted(_REPLACED)
+        if not is_overtaken:
+            web.store(dataset)
+            commitment.note(db, lease, commitment=commitment.TAKEN)
+            there = web.stored(*names)
     if there is None:
         raise ArchiveAway(_TAKEN_LATER.format(name=archive.name))
     if content_sha256(there) != content_sha256(dataset):
@@ -181,19 +184,21 @@ def _make(db: Database, row: Row[Any]) -> bytes:
 
 
 def _predecessors(db: Database, row: Row[Any], content: ResultContent) -> tuple[tuple[str, str], ...]:
-    """Series and SOP instance UID of what the archive has of this form of the reads that are replaced. What it does not
-    have will not come any more. Raises ArchiveAway while nobody can say; _NotWanted where nothing is left to be said.
+    """Series and SOP instance UID of what the archive has or took of this form of the reads that are replaced. Nothing
+    else of them will come any more. Raises ArchiveAway while nobody can say; _NotWanted where nothing is left to be said.
     """
     with db.read() as connection:
         before = sent_before(connection, (*content.preliminary, *content.supersedes), row.archive_id, row.kind)
     found = []
-    for read_id, image, state in before:
-        if image != row.image:
+    for one in before:
+        if one.image != row.image:
             continue
-        if state == RUNNING:  # on another machine
+        if one.state == RUNNING:  # on another machine
             raise ArchiveAway("The result of an earlier read is being sent; this one follows it.")
-        names = (_number(db, "series", row.kind, read_id, image), _number(db, "result", row.kind, read_id, image))
-        if state == DONE or _archive_of(db, row)[1].has(content.study["StudyInstanceUID"], *names):
+        of = row.kind, one.read_id, one.image
+        names = (_number(db, "series", *of), _number(db, "result", *of))
+        is_there = one.state == DONE or one.commitment is not None
+        if is_there or _archive_of(db, row)[1].has(content.study["StudyInstanceUID"], *names):
             found.append(names)
     with db.read() as connection:
         if not found and not says_something(connection, row):

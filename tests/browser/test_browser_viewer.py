@@ -179,8 +179,8 @@ def test_the_heat_map_lies_over_the_picture_and_one_key_takes_it_off(each_way: V
     assert each_way.tab.locator(".note").inner_text() == ""
     each_way.key("o")
     without = each_way.shown()
-    each_way.draw(*alone(picture_of(pixels), note="Not read by Fusion"), cell_height=GRID_TOP_LEFT)
-    assert each_way.tab.locator(".note").inner_text() == "Not read by Fusion"
+    each_way.draw(*alone(picture_of(pixels), note="No heat map by Fusion"), cell_height=GRID_TOP_LEFT)
+    assert each_way.tab.locator(".note").inner_text() == "No heat map by Fusion"
     each_way.draw(*drawn, cell_height=GRID_TOP_LEFT)
     each_way.key("k")
     line = np.argwhere(np.abs(each_way.shown().astype(int) - without).max(axis=2) > 30)

@@ -101,5 +101,5 @@ def test_a_heat_map_with_nothing_on_it_says_so_at_the_picture() -> None:
         shown = _picture([image], 0, Place(0, "ultrasound"), choice, {"e" * 64: explained})
         assert shown.heat is not None and (EMPTY_MAP in shown.note) == is_said
         assert _named(shown, choice).note.startswith("Fusion, 2 branches: ")  # of two beside one another
-        assert _picture([image], 0, Place(0, "ultrasound"), choice, {}).note == "Not read by Fusion, 2 branches"
+        assert _picture([image], 0, Place(0, "ultrasound"), choice, {}).note == "No heat map by Fusion, 2 branches"
         assert _map_caption(Attention(shown.heat, "model"), True) == ("model. " + EMPTY_MAP if is_said else "model")

@@ -111,16 +111,14 @@ def superseded_reads(connection: Connection, read: Row[Any]) -> dict[int, str]:
     return {row.id: row.kind for row in connection.execute(earlier.order_by(reads.id))}
 
 
-def sent_before(
-    connection: Connection, supersedes: Sequence[int], archive_id: int, kind: str
-) -> list[tuple[int, int, str]]:
-    """(id of the read, image, state) of the results of this form that went, or go, of those reads, oldest first."""
+def sent_before(connection: Connection, supersedes: Sequence[int], archive_id: int, kind: str) -> list[Row[Any]]:
+    """The results of this form that went, or go, of those reads, oldest first: read_id, image, state, commitment."""
     outbox = tables.outbox.c
-    query = select(outbox.read_id, outbox.image, outbox.state).where(
+    query = select(outbox.read_id, outbox.image, outbox.state, outbox.commitment).where(
         outbox.read_id.in_(supersedes), outbox.archive_id == archive_id, outbox.kind == kind,
         outbox.state.not_in((FAILED, CANCELLED)),
     )  # fmt: skip
-    return [(row.read_id, row.image, row.state) for row in connection.execute(query.order_by(outbox.id))]
+    return [*connection.execute(query.order_by(outbox.id))]
 
 
 def _withdraw(connection: Connection, supersedes: Sequence[int]) -> None:
@@ -141,7 +139,7 @@ def _images_of(
 ) -> list[int]:
     """Numbers of the images that an object of this kind is made for: those with a mark, and those that had one in an
     object that this read replaces, so that what is taken back is replaced too."""
-    before = {number for _, number, _ in sent_before(connection, supersedes, archive_id, kind)}
+    before = {row.image for row in sent_before(connection, supersedes, archive_id, kind)}
     return sorted(_own_images(connection, read, kind) | before)
 
 

@@ -62,7 +62,7 @@ def begin_training(actor: Actor, versions: list[VersionRow]) -> list[int]:
     presets = {name: PRESETS[name] for name in (_OF_OUTLINES if is_outline else PRESETS)}
     key = "job_preset_outline" if is_outline else "job_preset"
     preset = st.segmented_control("Preset", list(presets), default="As recommended", required=True, key=key)
-    st.caption(f"{presets[preset]} What Advanced settings say counts instead.")
+    st.caption(f"{presets[preset]} What is chosen below counts instead.")
     version = by_id[version_id]
     with refusals_shown():
         requests: Sequence[Request] = (

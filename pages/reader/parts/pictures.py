@@ -165,6 +165,6 @@ def _picture(
     if choice is None:
         return bare
     if explanation is None:
-        return replace(bare, note=f"Not read by {choice.title}")
+        return replace(bare, note=f"No heat map by {choice.title}")
     heat = heat_map(explanation, choice.branch, choice.class_index)
     return replace(bare, heat=heat, note=f"{ATTENTION_CAPTION if heat.any() else EMPTY_MAP} · {AI_GENERATED}")

@@ -468,6 +468,32 @@ def test_no_result_comes_after_the_one_that_replaces_it(
     assert all(one.SOPInstanceUID in str(report) for one in before)
 
 
+@pytest.mark.parametrize("goes_first", ["the older", "the newer"])
+def test_a_result_that_the_archive_took_and_shows_later_is_named_by_the_one_that_replaces_it(
+    db: Database, ada: Somebody, stub: Stub, archive_id: int, goes_first: str
+) -> None:
+    study_id = read_study(db, ada, archive_id)
+    stub.broken = "dropped"
+    assert "does not show it yet" in sent(db, ada, study_id).message
+    stub.broken = ""
+    reads.record_final_read(db, ada, study_id, {"R": Impression("5", 95)})
+    newer, older = outbox.results_of(db, ada, study_id)
+    for first in (older, newer) if goes_first == "the older" else (newer, older):
+        with db.begin() as connection:
+            connection.execute(update(tables.outbox).values(due_at=tables.now() + timedelta(hours=1)))
+            connection.execute(update(tables.outbox).where(tables.outbox.c.id == first.id).values(due_at=None))
+        assert sending.send_next(db, **WHO)
+    newer, older = outbox.results_of(db, ada, study_id)
+    assert (older.state, newer.state) == ("queued", "done"), older.message
+    before, report = (dcmread(BytesIO(content)) for content in stub.stored)
+    assert before.SOPInstanceUID in str(report.PredecessorDocumentsSequence), "nobody finds the old one alone"
+    stub.files[str(before.SOPInstanceUID)] = stub.stored[0]
+    with db.begin() as connection:
+        connection.execute(update(tables.outbox).values(due_at=None))
+    assert sending.send_next(db, **WHO)
+    assert outbox.results_of(db, ada, study_id)[1].state == "done" and len(stub.stored) == 2
+
+
 def test_a_result_waits_while_another_machine_sends_the_one_that_it_replaces(
     db: Database, ada: Somebody, stub: Stub, archive_id: int
 ) -> None:

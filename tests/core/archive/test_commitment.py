@@ -131,7 +131,7 @@ def test_an_archive_that_is_down_or_refuses_the_request_delays_and_loses_nothing
     assert sending.send_next(db, **WHO)
     row = row_of(db, ada, sent)
     assert row.state == "queued" and "does not answer at its host and port" in row.message
-    assert stored(db).commitment is None
+    assert stored(db).commitment == commitment.TAKEN
 
     entity = AE(ae_title=AE_TITLE)
     entity.add_supported_context(PUSH_MODEL)
