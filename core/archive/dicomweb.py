@@ -166,10 +166,13 @@ class DicomWeb:
             rows = self._client.search_for_series(study_instance_uid=study_uid, fields=wanted)
             return [FoundSeries(*(_text(row, tag) for tag in _OF_SERIES)) for row in rows]
 
-    def is_orthanc(self) -> bool:
-        """Whether Orthanc's own interface stands beside its DICOMweb, one step up, and lets SecondRead in."""
+    def is_orthanc(self) -> bool | None:
+        """Whether Orthanc's own interface stands beside its DICOMweb, one step up; None while what stands there does
+        not let SecondRead in."""
         try:
             return "DicomAet" in self._own("system")
+        except _Closed:
+            return None
         except ArchiveRefused:
             return False
 

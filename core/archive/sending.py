@@ -185,7 +185,7 @@ def _make(db: Database, row: Row[Any]) -> bytes:
 
 def _predecessors(db: Database, row: Row[Any], content: ResultContent) -> tuple[tuple[str, str], ...]:
     """Series and SOP instance UID of what the archive has or took of this form of the reads that are replaced. Nothing
-    else of them will come any more. Raises ArchiveAway while nobody can say; _NotWanted where nothing is left to be said.
+    else of them will come any more. Raises ArchiveAway while nobody can say; _NotWanted where nothing is left to say.
     """
     with db.read() as connection:
         before = sent_before(connection, (*content.preliminary, *content.supersedes), row.archive_id, row.kind)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -146,12 +145,16 @@ def _look(db: Database, row: Row[Any], state: Mapping[str, Any]) -> dict[str, An
         # Else each study would be asked for, fail, and never be asked for again.
         require_permission(connection, ProcessActor(BY_RULE, row.watch_by), "create_study")
     web = DicomWeb(archive, credentials_of(db.settings, archive.name))
-    is_orthanc = bool(state["is_orthanc"] if "is_orthanc" in state else web.is_orthanc())
+    is_orthanc = state.get("is_orthanc")
+    if is_orthanc is None:
+        is_orthanc = web.is_orthanc()
     complete: list[str] = []
-    last = state.get("last")
+    last, is_closed = state.get("last"), False
     if is_orthanc:
-        with suppress(ArchiveRefused):  # its own interface alone is closed by now: the days are listed all the same
+        try:
             complete, last = web.stable_since(last)
+        except ArchiveRefused:  # its own interface alone is closed by now: the days are listed all the same
+            is_closed = True
     judged = [_judge(db, row, rules, web, study) for uid in complete for study in web.search(Criteria(study_uid=uid))]
     if None in judged:
         last = state.get("last")  # they are listed again at the next look
@@ -168,6 +171,8 @@ def _look(db: Database, row: Row[Any], state: Mapping[str, Any]) -> dict[str, An
     sentence = f"{len(sizes)} listed in the days that are watched; {asked or 'none'} to be fetched now."
     if unknown:
         sentence += f" Of {unknown} the archive does not say what they are; they are asked for again."
+    if is_closed:
+        sentence += " Its list of changes is closed to SecondRead: what is of other days has to be fetched by hand."
     return {"is_orthanc": is_orthanc, "last": last, "sizes": sizes, "sentence": sentence}
 
 

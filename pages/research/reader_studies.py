@@ -225,8 +225,9 @@ def offer_locking(actor: SignedIn, row: ReaderStudyRow) -> None:
         "keeps its sha256.",
         icon=":material/lock_open:",
     )
-    for remark in designs.remarks_on_models(database(), actor, row.id):
-        st.warning(plain(remark), icon=":material/policy:")
+    with refusals_shown():
+        for remark in designs.remarks_on_models(database(), actor, row.id):
+            st.warning(plain(remark), icon=":material/policy:")
     left, right = st.columns([1, 3])
     if left.button("Lock the protocol", type="primary", icon=":material/lock:", key=f"rs_lock_{row.id}"):
         with refusals_shown():

@@ -21,6 +21,7 @@ from train.recipe.programme import (
     arguments_of,
     backbone_name,
     distil_arguments,
+    distilled_on,
     external_arguments,
     manifest_of,
     request_of,
@@ -55,6 +56,11 @@ def run(args: argparse.Namespace) -> int:
         known = ", ".join(entry.model_id for entry in PROGRAMME)
         raise InvalidInput(f"No model of the programme is called {sorted(unknown)[0]!r}. Models: {known}.")
     entries = [entry for entry in PROGRAMME if not args.only or entry.model_id in args.only]
+    if args.backbone is not None and len({distilled_on(one) for one in entries if one.architecture == "fusion"}) > 1:
+        raise InvalidInput(
+            "The fusions of the programme start from two backbones, as none is tested on pictures that its own saw. "
+            "Name those that --backbone is for with --only, or leave it out: they are distilled first."
+        )
     for entry in entries:
         manifest_of(entry, args.data)  # say at once what is missing, not after an hour
     if args.list:
@@ -98,9 +104,10 @@ def train_all(entries: Sequence[Entry], args: argparse.Namespace, command: Calla
 
 def _backbone(entry: Entry, args: argparse.Namespace) -> Path | None:
     """What a fusion's ResNet50V2 starts from: the file that was given, or that of the pictures it is distilled on."""
-    if entry.architecture != "fusion" or args.backbone is not None:
-        return args.backbone  # type: ignore[no-any-return]
-    return Settings.from_environment().state_dir / backbone_name(entry)
+    if entry.architecture != "fusion":
+        return None
+    given: Path | None = args.backbone
+    return given or Settings.from_environment().state_dir / backbone_name(entry)
 
 
 def run_command(arguments: Sequence[str]) -> int:

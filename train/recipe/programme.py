@@ -348,7 +348,9 @@ def distil_arguments(entry: Entry, data: Path, out: Path) -> list[str]:
     """The arguments of `python -m train` that make the backbone of a fusion."""
     manifests = [text for name in distilled_on(entry) for text in ("--data", str(data / name))]
     modality = Modality.MAMMOGRAPHY.value
-    return ["distil", "--modality", modality, "--root", str(data), *manifests, "--out", str(out)]
+    # As the one that the published fusion of RSNA starts from.
+    how = ["--steps", "320", "--side", "112"] if distilled_on(entry) == _NOT_RSNA else []
+    return ["distil", "--modality", modality, "--root", str(data), *manifests, *how, "--out", str(out)]
 
 
 def request_of(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import date, timedelta
 from functools import cache
@@ -60,6 +60,8 @@ _ULTRASOUND = {"3", "3.1", "6", "6.1", "6.2"}
 BLANKED = "blanked outside the calibrated regions; not looked for inside them"
 STATED_NONE = "the file says there is none; not looked for"
 NOT_LOOKED_FOR = "not looked for"
+_MARGIN = 4
+"""Pixels at the edge of a picture in which no words have room."""
 _MAY_BE_BURNT_IN = (
     "Text may be burnt into this picture and nothing says where (no calibrated regions), so it was left out."
 )
@@ -387,9 +389,9 @@ def _burnt_in(source: Dataset, geometry: Geometry) -> tuple[str, list[tuple[int,
     is_ultrasound = kind in _ULTRASOUND or str(source.get("Modality") or "") == "US"
     if said == "YES":
         raise UnreadableImage(_IS_BURNT_IN)
-    whole = (0, geometry.rows - 1, 0, geometry.columns - 1)  # whose text stands inside it
-    found = calibrated_regions(source, geometry.rows, geometry.columns) if is_ultrasound else ()
-    regions = [region for region in found if region != whole]
+    regions = [*calibrated_regions(source, geometry.rows, geometry.columns)] if is_ultrasound else []
+    if regions and not _outside(regions, geometry)[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN].any():
+        regions = []  # text stands inside them then
     if regions:
         return BLANKED, regions
     if said == "NO":
@@ -397,6 +399,14 @@ def _burnt_in(source: Dataset, geometry: Geometry) -> tuple[str, list[tuple[int,
     if is_ultrasound or kind in _CAPTURES:
         raise UnreadableImage(_MAY_BE_BURNT_IN)
     return NOT_LOOKED_FOR, []
+
+
+def _outside(regions: Iterable[tuple[int, int, int, int]], geometry: Geometry) -> np.ndarray:
+    """(rows, columns) bool: where none of these rectangles lies."""
+    outside = np.ones((geometry.rows, geometry.columns), bool)
+    for top, bottom, left, right in regions:
+        outside[top : bottom + 1, left : right + 1] = False
+    return outside
 
 
 def _write_pixels(
@@ -409,10 +419,7 @@ def _write_pixels(
 ) -> float:
     """Every frame from its decoded values, in the plainest form; the share of the picture that was blanked."""
     data, vr, _ = read_pixels(stream, syntax)
-    outside = np.ones((geometry.rows, geometry.columns), bool) if regions else None
-    for top, bottom, left, right in regions:
-        assert outside is not None
-        outside[top : bottom + 1, left : right + 1] = False
+    outside = _outside(regions, geometry) if regions else None
     pieces, settled = [], geometry
     for index in range(geometry.frames):
         frame = read_frame(data, vr, syntax, geometry, index)

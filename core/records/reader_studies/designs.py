@@ -246,7 +246,7 @@ def _require_unlearnt(connection: Connection, db: Database, protocol: Protocol) 
 def remarks_on_models(db: Database, actor: Actor, study_id: str) -> list[str]:
     """Sentences on what the models that would answer have learnt from of these cases, and of which it cannot be told.
 
-    Raises NotAllowed, NotFound.
+    Raises NotAllowed, NotFound, ModelUnavailable.
     """
     with acting(db.read(), actor, "design_reader_study") as (connection, _):
         protocol = Protocol.model_validate(find_reader_study(connection, study_id).protocol)
@@ -258,7 +258,7 @@ def lock_reader_study(db: Database, actor: Actor, study_id: str) -> str:
     """From now on it is read by this protocol, and nothing of it changes; the protocol's sha256.
 
     Raises NotAllowed, NotFound; Conflict where it is locked already, a reader, a case or a case's pictures are gone,
-    what became of a case was corrected, or a model that answers has learnt from cases.
+    what became of a case was corrected, or a model that answers has learnt from cases; ModelUnavailable.
     """
     with acting(db.begin(), actor, "design_reader_study") as (connection, person):
         row = find_reader_study(connection, study_id, is_for_change=True)

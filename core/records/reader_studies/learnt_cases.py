@@ -49,9 +49,13 @@ def pictures_of(connection: Connection, study_ids: Iterable[str]) -> pd.DataFram
 def learnt_from(settings: Settings, answered: Mapping[Weights, pd.DataFrame]) -> dict[Weights, Overlap | None]:
     """What weights know of the pictures that they answer about; None where it cannot be told.
 
-    answered: of each its rows of `pictures_of`. Raises ModelUnavailable where it cannot be told what is live.
+    answered: of each its rows of `pictures_of`.
     """
-    cards = {card.weights_sha256: card for card in known_cards(settings)} if answered else {}
+    try:
+        cards = {card.weights_sha256: card for card in known_cards(settings)} if answered else {}
+    except ModelUnavailable as unreadable:  # what is live; nothing that was read depends on it
+        log.warning("What models have learnt from is not known: %s", unreadable)
+        cards = {}
     return {key: _known(cards.get(key[1]), pictures) for key, pictures in answered.items()}
 
 
@@ -65,7 +69,8 @@ def _known(card: Card | None, pictures: pd.DataFrame) -> Overlap | None:
 
 def learnt_by_answering(connection: Connection, db: Database, protocol: Protocol) -> dict[Weights, Overlap | None]:
     """`learnt_from` of the weights that a study read by this protocol would show: those that have answered about its
-    cases and, where a model has not and will be asked, the live ones."""
+    cases and, where a model has not and will be asked, the live ones. Raises ModelUnavailable where these are unknown.
+    """
     live = [card for card in live_cards(db.settings) if card.modality == protocol.modality]
     case_ids = [case.study_id for case in (*protocol.cases, *protocol.training)]
     study = tables.study.c

@@ -211,7 +211,7 @@ class Results:
 
 
 def results_of(db: Database, actor: Actor, reader_study_id: str) -> Results:
-    """Raises NotAllowed, NotFound, ModelUnavailable; Conflict while it is being read: who knows how it stands may end
+    """Raises NotAllowed, NotFound; Conflict while it is being read: who knows how it stands may end
     it too early."""
     with acting(db.read(), actor, "design_reader_study") as (connection, _):
         row = reader_study_row(connection, reader_study_id)

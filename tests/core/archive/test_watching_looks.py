@@ -84,9 +84,27 @@ def test_the_days_are_listed_also_where_orthancs_own_interface_was_closed_since(
     listed[STUDY] = 4
     look(db)
     monkeypatch.setattr(DicomWeb, "stable_since", closed)
-    assert "1 to be fetched now" in look(db)
+    said = look(db)
+    assert "1 to be fetched now" in said and "other days has to be fetched by hand" in said
     with db.read() as connection:
         assert connection.execute(select(tables.archive.c.watch_state)).scalar_one()["last"] == 7, "where it goes on"
+
+
+def test_an_interface_that_is_closed_at_first_is_asked_for_again_and_one_that_is_none_is_not(
+    db: Database, listed: dict[str, int | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched(db, add_person(db, "Ada"))
+    asked: list[bool | None] = []
+    answers = iter([None, None, False])
+
+    def is_orthanc(_: DicomWeb) -> bool | None:
+        asked.append(next(answers))
+        return asked[-1]
+
+    monkeypatch.setattr(DicomWeb, "is_orthanc", is_orthanc)
+    for _ in range(4):
+        look(db)
+    assert asked == [None, None, False]
 
 
 def test_studies_wait_in_the_archive_while_nobody_may_answer_for_the_rules(

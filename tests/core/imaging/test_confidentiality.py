@@ -204,7 +204,17 @@ def test_in_ultrasound_what_lies_outside_the_calibrated_regions_is_blanked() -> 
     assert whole.BurnedInAnnotation == facts.burned_in_annotation == "NO"
 
 
-@pytest.mark.parametrize("regions", [[], [region(10, 20, 120, 89)], [region(30, 20, 30, 89)], [region(0, 0, 119, 99)]])
+@pytest.mark.parametrize(
+    "regions",
+    [
+        [],
+        [region(10, 20, 120, 89)],
+        [region(30, 20, 30, 89)],
+        [region(0, 0, 119, 99)],
+        [region(4, 4, 115, 95)],
+        [region(0, 0, 59, 99), region(60, 0, 119, 99)],
+    ],
+)
 def test_ultrasound_without_a_usable_region_is_left_out_unless_it_says_that_nothing_is_burnt_in(
     regions: list[Dataset],
 ) -> None:

@@ -170,6 +170,28 @@ def test_a_backbone_is_distilled_before_the_first_fusion_and_only_once_and_no_fu
     assert len(seen) == 2, "RSNA's mammograms for most, other pictures for the fusion of RSNA"
 
 
+def test_one_backbone_for_all_fusions_is_refused(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["all", "--data", str(data), "--out", str(tmp_path), "--backbone", str(tmp_path / "one"), "--list"]
+    assert main(words) == 1 and "two backbones" in capsys.readouterr().err
+    only = ["--only", "mammography-fusion-rsna", "--only", "mammography-efficientnet_lite0-rsna"]
+    assert main([*words, *only]) == 0
+    args = arguments(data, tmp_path, backbone=tmp_path / "one")
+    fusion, other = (
+        next(entry for entry in PROGRAMME if entry.model_id == f"mammography-{name}-rsna")
+        for name in ("fusion", "efficientnet_lite0")
+    )
+    made: list[str] = []
+
+    def command(words: Sequence[str]) -> int:
+        made.append(words[0])
+        return 0
+
+    all_command.train_all([other, fusion], args, command)
+    assert made == ["fit", "distil", "fit"], "what is no fusion needs no backbone"
+
+
 def test_another_configuration_other_cases_or_missing_weights_are_trained_anew(data: Path, tmp_path: Path) -> None:
     assert main(arguments_of(QUICK, data, tmp_path)) == 0
     assert all_command.is_done(asked(QUICK, data, tmp_path))
