@@ -109,8 +109,10 @@ class LoadedModels:
         try:
             return self._load(card)
         except TypeError as error:
-            # Seen once under load: Keras traced a mixed-precision layer without its cast. Built anew it was right.
-            log.warning("network %s is built once more", card.weights_sha256[:8], exc_info=error)
+            # Seen under load: Keras traced a mixed-precision layer without its cast. Built anew it was right; where it
+            # is wrong again, what is raised says where.
+            log.warning("network %s is built once more: its graph was traced wrongly", card.weights_sha256[:8])
+            log.debug("it was traced wrongly here", exc_info=error)
             return self._load(card)
 
     def _forget(self, keys: Iterable[tuple[int, str]]) -> None:

@@ -94,7 +94,7 @@ def test_what_cannot_be_loaded_is_refused_each_time_until_it_can_be() -> None:
     assert models.held == ("a",) and len(loads) == 3
 
 
-def test_a_network_that_keras_traced_wrongly_is_built_once_more_and_only_once() -> None:
+def test_a_network_that_keras_traced_wrongly_is_built_once_more_and_only_once(caplog: pytest.LogCaptureFixture) -> None:
     for n_wrong, n_loads in ((1, 2), (2, 2)):
         loads: list[str] = []
 
@@ -111,6 +111,9 @@ def test_a_network_that_keras_traced_wrongly_is_built_once_more_and_only_once() 
             with pytest.raises(TypeError, match="filter"):
                 models.get(A)  # type: ignore[arg-type]
         assert len(loads) == n_loads and models.held == (("a",) if n_wrong == 1 else ())
+    assert [(record.levelname, record.exc_info) for record in caplog.records] == [("WARNING", None)] * 2, (
+        "it was mended"
+    )
 
 
 def test_weights_that_were_removed_and_models_that_nobody_can_ask_are_forgotten() -> None:
