@@ -22,7 +22,6 @@ from core.records.reads.worklist import worklist_row
 from core.reports.content import breast_name, removed_text, when
 from pages.parts import attention
 from pages.parts.attention import AttentionChoice as Choice
-from pages.parts.into_view import scrolled_to_when_opened
 from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
 from pages.parts.session import database, require, settings
@@ -197,7 +196,7 @@ def conclude(
         study_tools.archive_results(person, study.row.id)
     if own_final:
         with st.expander("Correct my final assessment", icon=":material/edit:"):
-            scrolled_to_when_opened(f"correct_{study.row.id}")
+            study_tools.scrolled_to_when_opened(f"correct_{study.row.id}")
             st.caption("The earlier assessment stays on record; the report shows both.")
             assessment(person, study, own_final[-1], button="Save the correction")
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from core.errors import InvalidInput
 from core.evaluation.statistics.comparison import McNemarTest, PairedTest, compare_areas, compare_calls
-from core.evaluation.statistics.intervals import N_RESAMPLES, Bootstrap, delong, one_case_each
+from core.evaluation.statistics.intervals import N_RESAMPLES, Bootstrap, delong, n_patients, one_case_each
 from core.evaluation.statistics.metrics import confusion_matrix, evaluate_binary, evaluate_classes
 from core.evaluation.tables.scores import ClassScores, ScoreTable
 from core.types import Estimate
@@ -162,7 +162,7 @@ def table_warnings(table: ScoreTable, scorers: Sequence[ScorerResult]) -> list[s
         )
     if table.positives is not None:
         is_positive = table.labels == table.positive
-        fewest = min(len(set(table.patients[one].tolist())) for one in (is_positive, ~is_positive))
+        fewest = min(n_patients(one, table.patients) for one in (is_positive, ~is_positive))
         if min(table.positives, table.n - table.positives) < 20:
             found.append("There are fewer than 20 cases of one class: intervals are wide, and no claim rests on them.")
         elif fewest < 20:

@@ -28,6 +28,28 @@ ORIGIN = {
 """What a reader is shown of a study's origin."""
 
 
+_into_view = st.components.v2.component(
+    "secondread_into_view",
+    js="""export default ({ parentElement }) => {
+  const details = parentElement.getRootNode().host.closest("details")
+  const grown = new ResizeObserver(() => details.scrollIntoView({ block: "start" })) // it opens little by little
+  const follow = () => {
+    if (!details.open) return
+    grown.observe(details)
+    setTimeout(() => grown.disconnect(), 1000)
+  }
+  details.addEventListener("toggle", follow)
+  return () => details.removeEventListener("toggle", follow)
+}""",
+)
+"""What opens at the foot of the panel opens below its edge, where nobody sees it: it is scrolled to."""
+
+
+def scrolled_to_when_opened(key: str) -> None:
+    """The expander that this is called in."""
+    _into_view(key=key)
+
+
 def take_frame(person: SignedIn, study_id: str) -> None:
     """The frame of a clip that the reader chose in the viewer since the last run; a refusal is shown once."""
     key = workplace_key(study_id)
